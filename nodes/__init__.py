@@ -1,0 +1,10 @@
+"""The nodes, as ComfyUI loads them."""
+
+from comfy_api.latest import ComfyExtension
+
+from .guidance import SAGSelfAttentionGuidance
+
+
+class SelfAttentionGuidanceExtension(ComfyExtension):
+    async def get_node_list(self):
+        return [SAGSelfAttentionGuidance]

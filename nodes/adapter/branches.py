@@ -1,0 +1,96 @@
+"""The branch that is guided: its entries, its attention map, its re-run."""
+
+import uuid
+from typing import Any, NamedTuple, Optional
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...sag_core import upsample_map
+from .recording import AttentionMap, Step, Unreadable, is_active, with_step
+
+
+class NotGuidable(Exception):
+    """Why this step cannot be guided."""
+
+
+class Branch(NamedTuple):
+    """One side of classifier-free guidance: its conditioning entries and what the model predicted under them."""
+
+    entries: "list[dict[str, Any]]"
+    denoised: Tensor
+    negative: bool
+
+
+def choose_branch(args: "dict[str, Any]") -> Branch:
+    """The unconditional branch if it was evaluated at this step, else the conditional one (SAG with CFG, and without).
+
+    Raises:
+        NotGuidable: no branch was evaluated.
+    """
+    for side, negative in (("uncond", True), ("cond", False)):
+        entries = [entry for entry in args[side] or () if is_active(entry, args["sigma"])]
+        if entries:
+            return Branch(entries, args[f"{side}_denoised"], negative)
+    raise NotGuidable("no conditioning was evaluated")
+
+
+def branch_map(branch: Branch, step: Step, x: Tensor, sigma: Tensor) -> Tensor:
+    """The attention map of a branch on the latent, (b, 1, h, w): the average of its entries' maps over their areas.
+
+    Entries weigh as much as the host lets their predictions weigh (strength, mask, feathered edges of the area). What
+    no entry covers is 0.
+
+    Raises:
+        NotGuidable: an entry whose attention was not seen, with the reason.
+    """
+    total = x.new_zeros((x.shape[0], 1, *x.shape[2:]), dtype=torch.float32)
+    weights = torch.zeros_like(total)
+    for entry in branch.entries:
+        part = _placed(entry, x, sigma)
+        if part is None:
+            continue
+        region = _region(part.area, x)
+        weight = part.mult[:, :1].float()
+        seen = [_readable(step.maps.get((entry["uuid"], block)), part.input_x) for block in step.blocks]
+        maps = [upsample_map(m.received.to(x.device), m.grid, m.latent_size) for m in seen]
+        total[region] += weight * sum(maps) / len(maps)
+        weights[region] += weight
+    return torch.where(weights > 0, total / weights.clamp_min(torch.finfo(weights.dtype).tiny), 0.0)
+
+
+def evaluate(branch: Branch, step: Step, x: Tensor, args: "dict[str, Any]", node: uuid.UUID) -> Tensor:
+    """Evaluate the branch at another latent, as the host did, with recording off and under names of its own.
+
+    The names (uuids) keep step caches, which know entries by name, from mistaking this pass for the main one.
+    """
+    entries = [{**entry, "uuid": uuid.uuid5(node, str(entry["uuid"]))} for entry in branch.entries]
+    conds = [None, entries] if branch.negative else [entries, None]
+    model = step.models.get(branch.entries[0]["uuid"], args["model"])
+    model_options = with_step(args["model_options"], None)
+    return comfy.samplers.calc_cond_batch(model, conds, x, args["sigma"], model_options)[int(branch.negative)]
+
+
+def _placed(entry: "dict[str, Any]", x: Tensor, sigma: Tensor):
+    """The host's own reading of where an entry lies and how much it weighs there."""
+    geometry = {key: value for key, value in entry.items() if key not in ("gligen", "control", "hooks")}
+    return comfy.samplers.get_area_and_mult({**geometry, "model_conds": {}}, x, sigma)
+
+
+def _region(area: "Optional[list[int]]", x: Tensor) -> "tuple[slice, ...]":
+    """Index of an area, given by the host as sizes followed by offsets, over all of batch and channels."""
+    if area is None:
+        return (slice(None),) * x.ndim
+    sizes, offsets = area[: len(area) // 2], area[len(area) // 2 :]
+    return (slice(None), slice(None), *(slice(start, start + size) for size, start in zip(sizes, offsets)))
+
+
+def _readable(seen: "AttentionMap | Unreadable | None", part: Tensor) -> AttentionMap:
+    if seen is None:
+        raise NotGuidable("the model's self-attention was not seen at this step")
+    if isinstance(seen, Unreadable):
+        raise NotGuidable(seen.reason)
+    if seen.latent_size != tuple(part.shape[2:]) or seen.received.shape[0] != part.shape[0]:
+        raise NotGuidable(f"the model was called with parts of the latent, {seen.latent_size}")
+    return seen

@@ -1,0 +1,235 @@
+"""Notes how much attention image tokens receive while the host evaluates its branches.
+
+Three wrappers of the host do it: a step begins where the guider predicts (PREDICT_NOISE), the branch that will be
+needed is known where conditionings are batched (CALC_COND_BATCH), and the attention is seen inside the network
+(APPLY_MODEL). What was noted lives in the step, the step in that evaluation's own model options: nothing is kept on
+the node or the model, so nothing can be stale or left behind.
+"""
+
+import logging
+import math
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, NamedTuple, Optional, Union
+
+import comfy
+import comfy.patcher_extension
+from torch import Tensor
+
+from ...sag_core import received_attention
+from .layouts import Block, layout_for
+
+logger = logging.getLogger("self-attention-guidance")
+
+NAME = "self_attention_guidance"
+LISTENERS = f"{NAME}_listeners"  # tuple of Listener, one a node; a tuple, because the host joins lists when it merges
+RUN = f"{NAME}_run"
+STEP = f"{NAME}_step"
+CALL = f"{NAME}_call"
+OVERRIDE = "optimized_attention_override"
+PREVIOUS_OVERRIDE = f"{NAME}_previous_override"
+
+
+class Listener(NamedTuple):
+    """What a guidance node wants recorded, and what it has to say when a run begins."""
+
+    blocks: "tuple[Block, ...]"
+    note: Optional[str]
+
+
+class AttentionMap(NamedTuple):
+    received: Tensor  # (b, n) float32, mean 1
+    grid: "tuple[int, ...]"
+    latent_size: "tuple[int, ...]"  # the latent, or part of it, that the model was called with
+
+
+class Unreadable(NamedTuple):
+    reason: str
+
+
+class Run:
+    """One sampling run: what has been said in it."""
+
+    def __init__(self) -> None:
+        self._said: "set[str]" = set()
+
+    def warn(self, message: str) -> None:
+        """Log a message once per run."""
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning("Self-Attention Guidance: %s.", message)
+
+
+class Step:
+    """One evaluation of the guider: the attention maps of the conditioning entries that guidance needs."""
+
+    def __init__(self, run: Run, blocks: "tuple[Block, ...]", positives: set) -> None:
+        self.run = run
+        self.blocks = blocks
+        self.maps: "dict[tuple, Union[AttentionMap, Unreadable]]" = {}  # (uuid, block) -> the first recording
+        self.models: dict = {}  # uuid -> the model that evaluated it
+        self._positives = positives
+        self._wanted: set = set()
+
+    def expect(self, model, conds, sigma: Tensor) -> None:
+        """Choose what to record of a batch of conditionings: the positive ones only where there is nothing else."""
+        active = {entry["uuid"] for entries in conds for entry in entries or () if is_active(entry, sigma)}
+        for uuid in active:
+            self.models.setdefault(uuid, model)
+        others = active - self._positives
+        if others:
+            self._wanted |= others
+        elif self._wanted <= self._positives:
+            self._wanted |= active
+
+    def lacks(self, uuid) -> bool:
+        return uuid in self._wanted and any((uuid, block) not in self.maps for block in self.blocks)
+
+
+class Call:
+    """One call of the network, which may hold several conditioning entries one after the other in the batch."""
+
+    def __init__(self, step: Step, layout, x: Tensor, uuids: list) -> None:
+        rows = x.shape[0] // len(uuids)
+        self.step = step
+        self.layout = layout
+        self.batch = x.shape[0]
+        self.latent_size = tuple(x.shape[2:])
+        self.rows = [(uuid, slice(i * rows, (i + 1) * rows)) for i, uuid in enumerate(uuids) if step.lacks(uuid)]
+        self._seen: "set[Block]" = set()
+
+    def observe(self, q: Tensor, k: Tensor, heads: int, transformer_options: "dict[str, Any]") -> None:
+        """Record this attention call if it is the first of a block that is listened to: the self-attention."""
+        tokens = self.layout.locate(q, k, transformer_options)
+        if tokens is None or tokens.block not in self.step.blocks or tokens.block in self._seen:
+            return
+        self._seen.add(tokens.block)
+        for uuid, rows in self.rows:
+            if (uuid, tokens.block) not in self.step.maps:
+                self.step.maps[uuid, tokens.block] = self._read(q, k, heads, tokens, rows)
+
+    def _read(self, q: Tensor, k: Tensor, heads: int, tokens, rows: slice) -> "Union[AttentionMap, Unreadable]":
+        count = q.shape[-2]
+        if q.shape[0] != self.batch or k.shape[0] != self.batch or k.shape[-2] != count:
+            return Unreadable(
+                f"another patch reshapes the attention of block {tokens.block} "
+                f"(queries {tuple(q.shape)}, keys {tuple(k.shape)} for a batch of {self.batch})"
+            )
+        if len(range(count)[tokens.image_tokens]) != math.prod(tokens.grid):
+            return Unreadable(f"block {tokens.block} has {count} tokens, which do not fill its grid {tokens.grid}")
+        received = received_attention(q[rows], k[rows], heads, image_tokens=tokens.image_tokens)
+        with _outside_memory_plan():
+            return AttentionMap(received.clone(), tokens.grid, self.latent_size)
+
+
+def listen(model_options: "dict[str, Any]", listener: Listener) -> None:
+    """Have the attention recorded for a listener in every run with these model options (a patcher's own copy)."""
+    transformer_options = model_options.setdefault("transformer_options", {})
+    transformer_options[LISTENERS] = (*transformer_options.get(LISTENERS, ()), listener)
+    kinds = comfy.patcher_extension.WrappersMP
+    for kind, wrapper in (
+        (kinds.OUTER_SAMPLE, _begin_run),
+        (kinds.PREDICT_NOISE, _begin_step),
+        (kinds.CALC_COND_BATCH, _expect_conditionings),
+        (kinds.APPLY_MODEL, _observe_network),
+    ):
+        if not comfy.patcher_extension.get_wrappers_with_key(kind, NAME, transformer_options):
+            comfy.patcher_extension.add_wrapper_with_key(kind, NAME, wrapper, transformer_options)
+
+
+def current_step(model_options: "dict[str, Any]") -> Optional[Step]:
+    return model_options.get("transformer_options", {}).get(STEP)
+
+
+def with_step(model_options: "dict[str, Any]", step: Optional[Step]) -> "dict[str, Any]":
+    """A copy of the model options in which `step` is being recorded; None switches recording off."""
+    return {**model_options, "transformer_options": {**model_options.get("transformer_options", {}), STEP: step}}
+
+
+def is_active(entry: "dict[str, Any]", sigma: Tensor) -> bool:
+    """Whether the host evaluates a conditioning entry at this noise level."""
+    now = sigma[0]
+    return not (now > entry.get("timestep_start", math.inf) or now < entry.get("timestep_end", -math.inf))
+
+
+def _begin_run(executor, *args, **kwargs):
+    guider, run = executor.class_obj, Run()
+    transformer_options = guider.model_options.setdefault("transformer_options", {})  # the run's own copy
+    transformer_options[RUN] = run
+    for listener in transformer_options.get(LISTENERS, ()):
+        if listener.note is not None:
+            run.warn(listener.note)
+    return executor(*args, **kwargs)
+
+
+def _begin_step(executor, x, timestep, model_options=None, seed=None):
+    model_options = model_options or {}
+    transformer_options = model_options.get("transformer_options", {})
+    listeners = transformer_options.get(LISTENERS, ())
+    blocks = tuple(dict.fromkeys(block for listener in listeners for block in listener.blocks))
+    positives = {entry.get("uuid") for entry in executor.class_obj.conds.get("positive") or ()}
+    step = Step(transformer_options.get(RUN) or Run(), blocks, positives)
+    return executor(x, timestep, with_step(model_options, step), seed)
+
+
+def _expect_conditionings(executor, model, conds, x_in, timestep, model_options):
+    step = current_step(model_options)
+    if step is not None:
+        step.expect(model, conds, timestep)
+    return executor(model, conds, x_in, timestep, model_options)
+
+
+def _observe_network(
+    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
+):
+    options = dict(transformer_options or {})
+    step, uuids = options.get(STEP), options.get("uuids")
+    layout = layout_for(executor.class_obj.diffusion_model)
+    call = None
+    if step is not None and layout is not None and uuids and x.shape[0] % len(uuids) == 0:
+        call = Call(step, layout, x, uuids)
+    options[CALL] = call if call is not None and call.rows else None
+    options[PREVIOUS_OVERRIDE] = options.get(OVERRIDE)
+    options[OVERRIDE] = _observing_attention
+    _observe_replacements(options)
+    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def _observing_attention(attention, q, k, v, heads, *args, **kwargs):
+    """The host's attention hook: look, then do what would have been done without us."""
+    options = kwargs.get("transformer_options") or {}
+    call = options.get(CALL)
+    if call is not None:
+        call.observe(q, k, heads, options)
+    previous = options.get(PREVIOUS_OVERRIDE)
+    if previous is None:
+        return attention(q, k, v, heads, *args, **kwargs)
+    return previous(attention, q, k, v, heads, *args, **kwargs)
+
+
+def _observe_replacements(options: "dict[str, Any]") -> None:
+    """Look into the blocks whose self-attention another node replaces: the hook may not be called there."""
+    patches = options.get("patches_replace", {})
+    replaced = patches.get("attn1")
+    if not replaced:
+        return
+    blocks = {block for listener in options.get(LISTENERS, ()) for block in listener.blocks}
+    observed = {}
+    for block in blocks:
+        replacement = replaced.get(block, replaced.get(block[:2]))  # the host's own order of preference
+        if replacement is not None:
+            observed[block] = partial(_observing_replacement, replacement)
+    options["patches_replace"] = {**patches, "attn1": {**replaced, **observed}}
+
+
+def _observing_replacement(replacement, q, k, v, extra_options, **kwargs):
+    call = extra_options.get(CALL)
+    if call is not None:
+        call.observe(q, k, extra_options["n_heads"], extra_options)
+    return replacement(q, k, v, extra_options, **kwargs)
+
+
+def _outside_memory_plan():
+    """Hosts with planned device memory may only hand out tensors that outlive a forward pass outside their plan."""
+    prefetch = getattr(comfy, "model_prefetch", None)
+    return getattr(prefetch, "pause_malloc_graph", nullcontext)()

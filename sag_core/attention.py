@@ -1,0 +1,99 @@
+"""How much attention every token receives."""
+
+from typing import Optional
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .checks import check_floating, check_number
+
+DEFAULT_MAX_BYTES = 32 * 2**20
+
+
+def received_attention(
+    q: Tensor,
+    k: Tensor,
+    heads: int,
+    *,
+    image_tokens: slice = slice(None),
+    scale: Optional[float] = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> Tensor:
+    """Attention that every image token receives from all image tokens, with mean 1 (SAG section 4, `A_t`).
+
+    `received[k] = (keys / queries) * sum_q mean_heads softmax_k(scale * q . k)`
+
+    Rows of the softmax sum to 1, so the mean over tokens is 1 at any resolution, and "above 1" reads "above average".
+    In a joint text+image attention, give `image_tokens`: the softmax then runs over the image keys alone, which equals
+    cutting the image columns out of the whole map and renormalising its rows.
+
+    The whole map (queries x keys) never exists: it is summed up in chunks of at most `max_bytes`.
+
+    Args:
+        q: queries, (b, n, heads*d) or (b, heads, n, d), any floating dtype.
+        k: keys in the same form; its heads may be fewer where they divide `heads` (grouped-query attention).
+        heads: number of query heads.
+        image_tokens: where the image tokens lie on the token axis of both `q` and `k`; default all.
+        scale: factor on the scores; default `d ** -0.5`.
+        max_bytes: upper bound of the working memory for scores, in bytes.
+
+    Returns:
+        (b, n) float32 on the device of `q`, n being the number of image tokens among the keys.
+
+    Raises:
+        ValueError: shapes that do not fit each other or `heads`, integer tensors, no image token.
+    """
+    q, k = _split_heads(q, k, heads)
+    q, k = q[:, :, image_tokens], k[:, :, image_tokens]
+    batch, _, queries, width = q.shape  # (b, heads, q, d)
+    key_heads, keys = k.shape[1:3]  # (b, key_heads, k, d)
+    if queries == 0 or keys == 0:
+        raise ValueError(f"image_tokens must select at least one token, got {image_tokens}")
+    if scale is None:
+        scale = width**-0.5
+    check_number("scale", scale)
+    check_number("max_bytes", max_bytes, low=1)
+
+    # Long rows first: a chunk holds whole score rows of one head, and several heads only where they all fit.
+    rows_at_once = min(queries, max(1, int(max_bytes) // (4 * keys)))
+    heads_at_once = max(1, int(max_bytes) // (4 * keys * rows_at_once))
+
+    received = torch.zeros(batch, keys, dtype=torch.float32, device=q.device)
+    for row, sums in enumerate(received):
+        for first in range(0, heads, heads_at_once):
+            chosen = torch.arange(first, min(first + heads_at_once, heads), device=k.device)
+            keys_t = k[row, chosen // (heads // key_heads)].float().transpose(1, 2)  # (heads, d, k)
+            for start in range(0, queries, rows_at_once):
+                part = q[row, first : first + heads_at_once, start : start + rows_at_once]
+                sums += _column_sums(part.float() * scale, keys_t)
+    return received * (keys / (queries * heads))
+
+
+def _column_sums(q: Tensor, keys_t: Tensor) -> Tensor:
+    """Sum the softmax of q @ keys_t over heads and queries: (heads, q, d), (heads, d, k) -> (k,)."""
+    scores = torch.bmm(q, keys_t)  # (heads, q, k)
+    scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+    weights = scores.sum(-1, keepdim=True).reciprocal_()  # one over each row's sum: normalising without a second pass
+    return torch.bmm(weights.transpose(1, 2), scores).sum((0, 1))
+
+
+def _split_heads(q: Tensor, k: Tensor, heads: int) -> "tuple[Tensor, Tensor]":
+    """Bring q and k to (b, heads, n, d), checking that they belong together."""
+    check_floating("q", q, (3, 4))
+    check_floating("k", k, (q.ndim,))
+    check_number("heads", heads, low=1)
+    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, heads {heads}"
+    if q.ndim == 3:
+        width, rest = divmod(q.shape[-1], heads)
+        if rest or width == 0 or k.shape[-1] % width:
+            raise ValueError(f"the last axis of q and k must divide into heads of one width, got {shapes}")
+        q = rearrange(q, "b n (heads d) -> b heads n d", d=width)
+        k = rearrange(k, "b n (heads d) -> b heads n d", d=width)
+    if q.shape[1] != heads:
+        raise ValueError(f"axis 1 of q must be heads, got {shapes}")
+    if q.shape[0] != k.shape[0] or q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"q and k must share batch size and channels per head, got {shapes}")
+    if k.shape[1] == 0 or heads % k.shape[1]:
+        raise ValueError(f"the number of key heads must divide heads, got {shapes}")
+    return q, k

@@ -1,0 +1,55 @@
+"""Makes the real ComfyUI importable; its tests are collected only where ComfyUI's own interpreter runs them."""
+
+import asyncio
+import sys
+
+import comfyui
+import pytest
+
+COMFYUI = comfyui.find_comfyui()
+INSIDE = COMFYUI is not None and comfyui.is_this_interpreter(comfyui.find_python(COMFYUI))
+
+if INSIDE:
+    sys.path.insert(0, str(COMFYUI))  # before the pack's folder, whose nodes/ would hide ComfyUI's nodes.py
+    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--disable-api-nodes"]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args  # noqa: F401  (reads sys.argv when imported)
+
+    sys.argv = arguments
+    sys.path.append(str(comfyui.ROOT / "tests" / "host"))
+else:
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_report_header():
+    if not INSIDE:
+        return comfyui.NOT_FOUND if COMFYUI is None else "tests/host needs ComfyUI's own interpreter"
+    from comfyui_version import __version__
+
+    return f"ComfyUI {__version__} in {COMFYUI}"
+
+
+@pytest.fixture(scope="session")
+def node_classes():
+    """ComfyUI's table of nodes after its own loader has loaded this pack."""
+    import nodes
+
+    assert asyncio.run(nodes.load_custom_node(str(comfyui.ROOT), set(nodes.NODE_CLASS_MAPPINGS)))
+    return nodes.NODE_CLASS_MAPPINGS
+
+
+@pytest.fixture(scope="session")
+def host():
+    from real_host import RealHost
+
+    return RealHost()
+
+
+@pytest.fixture(scope="session")
+def guide(node_classes):
+    def guide(model, scale=0.75, blur_sigma=1.0):
+        return node_classes["SAGSelfAttentionGuidance"].execute(model=model, scale=scale, blur_sigma=blur_sigma).args[0]
+
+    return guide

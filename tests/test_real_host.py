@@ -1,0 +1,27 @@
+"""Runs tests/host inside the real ComfyUI, with the interpreter that ComfyUI runs with."""
+
+import os
+import subprocess
+
+import comfyui
+import pytest
+
+
+def test_everything_in_tests_host_passes_inside_the_real_comfyui(capsys):
+    host = comfyui.find_comfyui()
+    if host is None:
+        pytest.skip(comfyui.NOT_FOUND)
+    python = comfyui.find_python(host)
+    if comfyui.is_this_interpreter(python):
+        pytest.skip("this is ComfyUI's own interpreter: tests/host runs directly")
+    run = subprocess.run(
+        [str(python), "-m", "pytest", "-q", str(comfyui.ROOT / "tests" / "host")],
+        env={**os.environ, "COMFYUI_PATH": str(host), "COMFYUI_PYTHON": str(python)},
+        cwd=comfyui.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-20000:]
+    with capsys.disabled():
+        print(f"\n[inside {host}] {run.stdout.strip().splitlines()[-1]}")
