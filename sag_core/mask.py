@@ -1,7 +1,7 @@
 """From received attention to the mask of what is blurred."""
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor

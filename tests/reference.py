@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 
 
-def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, attention=None):
-    """A clone of `model` that is guided by the reference; `attention` is the block's attn1, default the middle one."""
+def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, block=None):
+    """A clone of `model` that the reference guides; `block` finds its transformer block, default the middle one."""
     guided = model.clone()
 
     def post_cfg(args):
         network = args["model"].diffusion_model
-        attn1 = attention(network) if attention else network.middle_block[1].transformer_blocks[0].attn1
+        transformer = block(network) if block else network.middle_block[1].transformer_blocks[0]
         sigma, x = args["sigma"], args["input"]
         side = "uncond" if live(args["uncond"], sigma) else "cond"
         entries, x0 = live(args[side], sigma), args[f"{side}_denoised"]
@@ -30,7 +30,7 @@ def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, attenti
         for entry in entries:
             place = comfy.samplers.get_area_and_mult(entry, x, sigma)
             h, w, top, left = place.area or (*x.shape[2:], 0, 0)
-            received, (gh, gw) = read_attention(attn1, lambda e=entry: evaluate(x, [e]))
+            received, (gh, gw) = read_attention(transformer, lambda e=entry: evaluate(x, [e]))
             received = F.interpolate(received.reshape(-1, 1, gh, gw).float(), (h, w), mode="nearest")
             total[:, :, top : top + h, left : left + w] += received * place.mult[:, :1]
             weight[:, :, top : top + h, left : left + w] += place.mult[:, :1]
@@ -57,13 +57,13 @@ def live(entries, sigma):
     ]
 
 
-def read_attention(attn1, run):
+def read_attention(block, run):
     """Run something and compute the attention each token received in it from the projections' outputs."""
-    q, k, grid = [], [], []
+    attn1, q, k, grid = block.attn1, [], [], []
     hooks = [
         attn1.to_q.register_forward_hook(lambda _, __, out: q.append(out)),
         attn1.to_k.register_forward_hook(lambda _, __, out: k.append(out)),
-        attn1.register_forward_pre_hook(
+        block.register_forward_pre_hook(
             lambda _, __, kwargs: grid.append(kwargs["transformer_options"]["activations_shape"][-2:]), with_kwargs=True
         ),
     ]

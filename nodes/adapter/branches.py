@@ -53,7 +53,7 @@ def branch_map(branch: Branch, step: Step, x: Tensor, sigma: Tensor) -> Tensor:
             continue
         region = _region(part.area, x)
         weight = part.mult[:, :1].float()
-        seen = [_readable(step.maps.get((entry["uuid"], block)), part.input_x) for block in step.blocks]
+        seen = [_readable(step.maps.get((step.key(entry), block)), part.input_x) for block in step.blocks]
         maps = [upsample_map(m.received.to(x.device), m.grid, m.latent_size) for m in seen]
         total[region] += weight * sum(maps) / len(maps)
         weights[region] += weight
@@ -67,7 +67,7 @@ def evaluate(branch: Branch, step: Step, x: Tensor, args: "dict[str, Any]", node
     """
     entries = [{**entry, "uuid": uuid.uuid5(node, str(entry["uuid"]))} for entry in branch.entries]
     conds = [None, entries] if branch.negative else [entries, None]
-    model = step.models.get(branch.entries[0]["uuid"], args["model"])
+    model = step.models.get(step.key(branch.entries[0]), args["model"])
     model_options = with_step(args["model_options"], None)
     return comfy.samplers.calc_cond_batch(model, conds, x, args["sigma"], model_options)[int(branch.negative)]
 

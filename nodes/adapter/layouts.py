@@ -4,7 +4,8 @@ A layout tells the recorder which of the model's attention calls is which block'
 are image tokens, and on which grid they lie. Everything else in the recorder is the same for every family.
 """
 
-from typing import Any, Hashable, NamedTuple, Optional
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Optional
 
 from torch import Tensor, nn
 

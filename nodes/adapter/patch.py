@@ -1,10 +1,9 @@
 """Puts guidance on a ModelPatcher, and guides a step after classifier-free guidance."""
 
 import uuid
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...sag_core import Settings, attention_mask, self_attention_guidance
@@ -75,6 +74,6 @@ def _image_share(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:
     return model_sampling.noise_scaling(sigma.reshape(shape).to(x.dtype), none, all_of_it)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _warn_of_unknown_caller() -> None:
     logger.warning("Self-Attention Guidance: this sampler calls the model without a guider; the image is not guided.")

@@ -51,7 +51,7 @@ class Run:
     """One sampling run: what has been said in it."""
 
     def __init__(self) -> None:
-        self._said: "set[str]" = set()
+        self._said: set[str] = set()
 
     def warn(self, message: str) -> None:
         """Log a message once per run."""
@@ -61,42 +61,57 @@ class Run:
 
 
 class Step:
-    """One evaluation of the guider: the attention maps of the conditioning entries that guidance needs."""
+    """One evaluation of the guider: the attention maps of the conditioning entries that guidance needs.
 
-    def __init__(self, run: Run, blocks: "tuple[Block, ...]", positives: set) -> None:
+    An entry is known by its uuid and by the place of its list among the conditionings that the host evaluates
+    together: the host gives a positive entry the uuid of a negative one when it copies an area from there.
+    """
+
+    def __init__(self, run: Run, blocks: "tuple[Block, ...]", positives: "list[dict[str, Any]]") -> None:
         self.run = run
         self.blocks = blocks
-        self.maps: "dict[tuple, Union[AttentionMap, Unreadable]]" = {}  # (uuid, block) -> the first recording
-        self.models: dict = {}  # uuid -> the model that evaluated it
-        self._positives = positives
+        self.maps: dict[tuple, Union[AttentionMap, Unreadable]] = {}  # (key, block) -> the first recording
+        self.models: dict = {}  # key -> the model that evaluated the entry
+        self._keys: dict[int, tuple] = {}  # id of an entry -> (entry, key); holding it keeps the id its own
+        self._positives = {id(entry) for entry in positives}
         self._wanted: set = set()
+        self._wants_positives = True
 
     def expect(self, model, conds, sigma: Tensor) -> None:
         """Choose what to record of a batch of conditionings: the positive ones only where there is nothing else."""
-        active = {entry["uuid"] for entries in conds for entry in entries or () if is_active(entry, sigma)}
-        for uuid in active:
-            self.models.setdefault(uuid, model)
-        others = active - self._positives
+        wanted, others = set(), set()
+        for place, entries in enumerate(conds):
+            for entry in entries or ():
+                if is_active(entry, sigma):
+                    key = (entry["uuid"], place)
+                    self._keys.setdefault(id(entry), (entry, key))
+                    self.models.setdefault(key, model)
+                    (wanted if id(entry) in self._positives else others).add(key)
         if others:
-            self._wanted |= others
-        elif self._wanted <= self._positives:
-            self._wanted |= active
+            self._wants_positives = False
+        self._wanted |= others
+        if self._wants_positives:
+            self._wanted |= wanted
 
-    def lacks(self, uuid) -> bool:
-        return uuid in self._wanted and any((uuid, block) not in self.maps for block in self.blocks)
+    def key(self, entry: "dict[str, Any]") -> Optional[tuple]:
+        """The key under which an entry was evaluated at this step."""
+        return self._keys.get(id(entry), (None, None))[1]
+
+    def lacks(self, key: tuple) -> bool:
+        return key in self._wanted and any((key, block) not in self.maps for block in self.blocks)
 
 
 class Call:
     """One call of the network, which may hold several conditioning entries one after the other in the batch."""
 
-    def __init__(self, step: Step, layout, x: Tensor, uuids: list) -> None:
-        rows = x.shape[0] // len(uuids)
+    def __init__(self, step: Step, layout, x: Tensor, keys: "list[tuple]") -> None:
+        rows = x.shape[0] // len(keys)
         self.step = step
         self.layout = layout
         self.batch = x.shape[0]
         self.latent_size = tuple(x.shape[2:])
-        self.rows = [(uuid, slice(i * rows, (i + 1) * rows)) for i, uuid in enumerate(uuids) if step.lacks(uuid)]
-        self._seen: "set[Block]" = set()
+        self.rows = [(key, slice(i * rows, (i + 1) * rows)) for i, key in enumerate(keys) if step.lacks(key)]
+        self._seen: set[Block] = set()
 
     def observe(self, q: Tensor, k: Tensor, heads: int, transformer_options: "dict[str, Any]") -> None:
         """Record this attention call if it is the first of a block that is listened to: the self-attention."""
@@ -104,9 +119,9 @@ class Call:
         if tokens is None or tokens.block not in self.step.blocks or tokens.block in self._seen:
             return
         self._seen.add(tokens.block)
-        for uuid, rows in self.rows:
-            if (uuid, tokens.block) not in self.step.maps:
-                self.step.maps[uuid, tokens.block] = self._read(q, k, heads, tokens, rows)
+        for key, rows in self.rows:
+            if (key, tokens.block) not in self.step.maps:
+                self.step.maps[key, tokens.block] = self._read(q, k, heads, tokens, rows)
 
     def _read(self, q: Tensor, k: Tensor, heads: int, tokens, rows: slice) -> "Union[AttentionMap, Unreadable]":
         count = q.shape[-2]
@@ -167,8 +182,7 @@ def _begin_step(executor, x, timestep, model_options=None, seed=None):
     transformer_options = model_options.get("transformer_options", {})
     listeners = transformer_options.get(LISTENERS, ())
     blocks = tuple(dict.fromkeys(block for listener in listeners for block in listener.blocks))
-    positives = {entry.get("uuid") for entry in executor.class_obj.conds.get("positive") or ()}
-    step = Step(transformer_options.get(RUN) or Run(), blocks, positives)
+    step = Step(transformer_options.get(RUN) or Run(), blocks, executor.class_obj.conds.get("positive") or [])
     return executor(x, timestep, with_step(model_options, step), seed)
 
 
@@ -183,11 +197,12 @@ def _observe_network(
     executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
 ):
     options = dict(transformer_options or {})
-    step, uuids = options.get(STEP), options.get("uuids")
+    step = options.get(STEP)
+    keys = list(zip(options.get("uuids", ()), options.get("cond_or_uncond", ())))
     layout = layout_for(executor.class_obj.diffusion_model)
     call = None
-    if step is not None and layout is not None and uuids and x.shape[0] % len(uuids) == 0:
-        call = Call(step, layout, x, uuids)
+    if step is not None and layout is not None and keys and x.shape[0] % len(keys) == 0:
+        call = Call(step, layout, x, keys)
     options[CALL] = call if call is not None and call.rows else None
     options[PREVIOUS_OVERRIDE] = options.get(OVERRIDE)
     options[OVERRIDE] = _observing_attention

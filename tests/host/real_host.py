@@ -98,12 +98,16 @@ class RealHost:
     @contextmanager
     def free_memory(self, amount):
         """Let the host believe that so much memory is free: little memory makes it evaluate entries one by one."""
+
+        def free(device=None, torch_free_too=False):
+            return (amount, amount) if torch_free_too else amount
+
         real = comfy.model_management.get_free_memory
         patcher = comfy.model_patcher.ModelPatcher
         own = patcher.__dict__.get("get_free_memory")
-        comfy.model_management.get_free_memory = lambda *args, **kwargs: amount
+        comfy.model_management.get_free_memory = free
         if own is not None:
-            patcher.get_free_memory = lambda *args, **kwargs: amount
+            patcher.get_free_memory = lambda self, device: amount
         try:
             yield
         finally:

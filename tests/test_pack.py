@@ -1,0 +1,40 @@
+"""What holds for the pack as a whole."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([ROOT / "__init__.py", *(ROOT / "sag_core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sag_core").rglob("*.py")), ids=lambda path: path.name)
+def test_the_core_needs_only_torch_einops_and_numpy(path):
+    allowed = {"torch", "einops", "numpy", "math", "typing", "dataclasses", "numbers", "enum"}
+    assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+def test_importing_the_root_imports_nothing():
+    assert list(imports(ROOT / "__init__.py")) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_sources_are_ascii_and_run_no_code_from_text(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.isascii()
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    assert not {call.id for call in calls if isinstance(call, ast.Name)} & {"eval", "exec", "compile", "__import__"}
+
+
+def test_requirements_name_no_package():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.strip() and not line.startswith("#")] == []
