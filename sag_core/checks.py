@@ -30,6 +30,4 @@ def check_floating(name: str, tensor: Tensor, ndims: "tuple[int, ...]") -> None:
 def check_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     """Raise ValueError unless both tensors have one shape."""
     if tensor.shape != other.shape:
-        raise ValueError(
-            f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(tensor.shape)}"
-        )
+        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(tensor.shape)}")

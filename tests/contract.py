@@ -367,9 +367,7 @@ def test_the_ends_of_the_blur_are_finite(host, guide, blur_sigma):
     model = host.unet()
     positive, negative = prompts(host)
     ours = host.sample(guide(model, blur_sigma=blur_sigma), positive, negative, latent(12, 16))
-    expected = host.sample(
-        guide_by_reference(model, blur_sigma=blur_sigma), positive, negative, latent(12, 16)
-    )
+    expected = host.sample(guide_by_reference(model, blur_sigma=blur_sigma), positive, negative, latent(12, 16))
     assert relative_error(ours, expected) < WHOLE_RUN
 
 

@@ -193,9 +193,7 @@ def _expect_conditionings(executor, model, conds, x_in, timestep, model_options)
     return executor(model, conds, x_in, timestep, model_options)
 
 
-def _observe_network(
-    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
-):
+def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     options = dict(transformer_options or {})
     step = options.get(STEP)
     keys = list(zip(options.get("uuids", ()), options.get("cond_or_uncond", ())))

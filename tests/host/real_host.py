@@ -76,6 +76,7 @@ class RealHost:
         pooled = torch.randn(batch, 1280, generator=noise)
         return [[torch.randn(batch, tokens, dim, generator=noise), {"pooled_output": pooled, **extras}]]
 
+    @torch.inference_mode()  # as ComfyUI runs its nodes
     def sample(
         self, model, positive, negative, latent, *, cfg=7.0, steps=2, sampler="euler", scheduler="normal", seed=0,
         guider="cfg", noise_mask=None, denoise=1.0,

@@ -1,4 +1,5 @@
 """The stand-in host behind the interface that the adapter's tests use; a twin drives a real ComfyUI the same way."""
+
 from contextlib import contextmanager
 
 import torch
@@ -7,22 +8,39 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import BaseModel, ModelType
 from comfy.model_patcher import ModelPatcher
 
-_PREDICTION = {"eps": (model_sampling.ModelSamplingDiscrete, model_sampling.EPS),
-               "v": (model_sampling.ModelSamplingDiscrete, model_sampling.V_PREDICTION),
-               "x0": (model_sampling.ModelSamplingDiscrete, model_sampling.X0),
-               "flow": (model_sampling.ModelSamplingDiscreteFlow, model_sampling.CONST)}
+_PREDICTION = {
+    "eps": (model_sampling.ModelSamplingDiscrete, model_sampling.EPS),
+    "v": (model_sampling.ModelSamplingDiscrete, model_sampling.V_PREDICTION),
+    "x0": (model_sampling.ModelSamplingDiscrete, model_sampling.X0),
+    "flow": (model_sampling.ModelSamplingDiscreteFlow, model_sampling.CONST),
+}
 
 
 class StandInHost:
     name = "stand-in"
 
-    def unet(self, *, channels=32, channel_mult=(1, 2), depth=(1, 1), depth_middle=1, context_dim=16, prediction="eps",
-             dtype=torch.float32, seed=0):
+    def unet(
+        self,
+        *,
+        channels=32,
+        channel_mult=(1, 2),
+        depth=(1, 1),
+        depth_middle=1,
+        context_dim=16,
+        prediction="eps",
+        dtype=torch.float32,
+        seed=0,
+    ):
         """A UNet with random weights; depth holds each level's number of transformer blocks."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = UNetModel(model_channels=channels, channel_mult=channel_mult, transformer_depth=depth,
-                                transformer_depth_middle=depth_middle, context_dim=context_dim)
+            network = UNetModel(
+                model_channels=channels,
+                channel_mult=channel_mult,
+                transformer_depth=depth,
+                transformer_depth_middle=depth_middle,
+                context_dim=context_dim,
+            )
         with torch.no_grad():
             for name, weight in network.named_parameters():
                 if name.endswith(("to_q.weight", "to_k.weight")):
@@ -34,8 +52,21 @@ class StandInHost:
     def conditioning(self, *, tokens=8, dim=16, batch=1, seed=0, **extras):
         return [[torch.randn(batch, tokens, dim, generator=torch.Generator().manual_seed(seed)), extras]]
 
-    def sample(self, model, positive, negative, latent, *, cfg=7.0, steps=2, sampler="euler", scheduler="normal",
-               seed=0, guider="cfg", noise_mask=None):
+    def sample(
+        self,
+        model,
+        positive,
+        negative,
+        latent,
+        *,
+        cfg=7.0,
+        steps=2,
+        sampler="euler",
+        scheduler="normal",
+        seed=0,
+        guider="cfg",
+        noise_mask=None,
+    ):
         """Denoise `latent` (b, c, h, w) from full noise; without a negative, or with guider "basic", on one branch."""
         run = samplers.CFGGuider(model)
         if negative is None or guider == "basic":

@@ -1,4 +1,5 @@
 """What a conditioning entry hands to the model: how each value fits a batch, and when two may share one batch."""
+
 import math
 
 import torch

@@ -1,4 +1,5 @@
 """A diffusion network together with its schedule: apply_model takes noisy latents and returns x0."""
+
 import math
 from enum import Enum
 
@@ -48,19 +49,26 @@ class BaseModel(torch.nn.Module):
             return value.to(xc.device, None if value.dtype in (torch.int, torch.long) else dtype)
 
         # The copy keeps what the network writes into it (block, activations_shape) away from APPLY_MODEL wrappers.
-        output = self.diffusion_model(xc.to(dtype), self.model_sampling.timestep(t).float(), context=cast(c_crossattn),
-                                      control=control, transformer_options=transformer_options.copy(),
-                                      **{name: cast(value) for name, value in kwargs.items()})
+        output = self.diffusion_model(
+            xc.to(dtype),
+            self.model_sampling.timestep(t).float(),
+            context=cast(c_crossattn),
+            control=control,
+            transformer_options=transformer_options.copy(),
+            **{name: cast(value) for name, value in kwargs.items()},
+        )
         return self.model_sampling.calculate_denoised(t, output.float(), x)
 
     def extra_conds(self, **kwargs):
         """Turn what a conditioning entry holds into the model's inputs."""
-        inputs = {"c_crossattn": (comfy.conds.CONDCrossAttn, kwargs.get("cross_attn")),
-                  "c_concat": (comfy.conds.CONDNoiseShape, kwargs.get("noise_concat"))}
+        inputs = {
+            "c_crossattn": (comfy.conds.CONDCrossAttn, kwargs.get("cross_attn")),
+            "c_concat": (comfy.conds.CONDNoiseShape, kwargs.get("noise_concat")),
+        }
         return {name: kind(value) for name, (kind, value) in inputs.items() if value is not None}
 
     def memory_required(self, input_shape, cond_shapes={}):
-        return input_shape[0] * math.prod(input_shape[2:]) * 0.15 * self.memory_usage_factor * 1024 ** 2
+        return input_shape[0] * math.prod(input_shape[2:]) * 0.15 * self.memory_usage_factor * 1024**2
 
     def process_latent_in(self, latent):
         return latent

@@ -1,4 +1,5 @@
 """A model with the patches of one branch of the graph; cloning is how nodes stay out of each other's way."""
+
 import copy
 import math
 

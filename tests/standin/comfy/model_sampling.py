@@ -1,4 +1,5 @@
 """Noise schedules, and what the network's output means at a noise level."""
+
 import torch
 
 
@@ -11,14 +12,14 @@ class EPS:
     """The network sees x / sqrt(sigma^2 + 1) and predicts the noise."""
 
     def calculate_input(self, sigma, noise):
-        return noise / (_per_row(sigma, noise.ndim) ** 2 + self.sigma_data ** 2) ** 0.5
+        return noise / (_per_row(sigma, noise.ndim) ** 2 + self.sigma_data**2) ** 0.5
 
     def calculate_denoised(self, sigma, model_output, model_input):
         return model_input - model_output * _per_row(sigma, model_output.ndim)
 
     def noise_scaling(self, sigma, noise, latent_image, max_denoise=False):
         sigma = _per_row(sigma, noise.ndim)
-        return latent_image + noise * (torch.sqrt(1.0 + sigma ** 2) if max_denoise else sigma)
+        return latent_image + noise * (torch.sqrt(1.0 + sigma**2) if max_denoise else sigma)
 
     def inverse_noise_scaling(self, sigma, latent):
         return latent
@@ -27,8 +28,8 @@ class EPS:
 class V_PREDICTION(EPS):
     def calculate_denoised(self, sigma, model_output, model_input):
         sigma, data = _per_row(sigma, model_output.ndim), self.sigma_data
-        total = sigma ** 2 + data ** 2
-        return model_input * data ** 2 / total - model_output * sigma * data / total ** 0.5
+        total = sigma**2 + data**2
+        return model_input * data**2 / total - model_output * sigma * data / total**0.5
 
 
 class X0(EPS):
@@ -71,7 +72,7 @@ class ModelSamplingDiscrete(_Schedule):
     def __init__(self, model_config=None):
         super().__init__()
         self.sigma_data = 1.0
-        betas = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float64) ** 2
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         alphas_bar = torch.cumprod(1.0 - betas, dim=0)
         self.register_buffer("sigmas", ((1.0 - alphas_bar) / alphas_bar).sqrt().float())
 

@@ -58,10 +58,12 @@ class WrapperExecutor:
 
 def copy_nested_dicts(input_dict):
     """Fresh dicts and lists at every dict level; everything else stays the same object."""
+
     def fresh(value):
         if isinstance(value, dict):
             return copy_nested_dicts(value)
         return list(value) if isinstance(value, list) else value
+
     return {key: fresh(value) for key, value in input_dict.items()}
 
 

@@ -1,4 +1,5 @@
 """From a sampler's step down to one batched model call, with the host's rules for batching, areas and guidance."""
+
 import math
 import uuid
 from collections import defaultdict, namedtuple
@@ -27,7 +28,7 @@ def get_area_and_mult(conds, x_in, timestep_in):
     input_x = x_in[(..., *window)]
 
     if "mask" in conds:
-        mask = conds["mask"][:x_in.shape[0]][(..., *window)] * conds.get("mask_strength", 1.0)  # (b, h, w)
+        mask = conds["mask"][: x_in.shape[0]][(..., *window)] * conds.get("mask_strength", 1.0)  # (b, h, w)
         mult = mask.unsqueeze(1).repeat(x_in.shape[0] // mask.shape[0], x_in.shape[1], *[1] * dims)
     else:
         mult = torch.ones_like(input_x)
@@ -36,8 +37,9 @@ def get_area_and_mult(conds, x_in, timestep_in):
         for dim, (size, start, full) in enumerate(zip(sizes, offsets, x_in.shape[2:])):
             mult = mult * _feather(size, start > 0, start + size < full, mult).view(-1, *[1] * (dims - 1 - dim))
 
-    conditioning = {name: cond.process_cond(batch_size=x_in.shape[0], area=area)
-                    for name, cond in conds["model_conds"].items()}
+    conditioning = {
+        name: cond.process_cond(batch_size=x_in.shape[0], area=area) for name, cond in conds["model_conds"].items()
+    }
     return CondObj(input_x, mult, conditioning, area, conds.get("control"), None, conds["uuid"], conds.get("hooks"))
 
 
@@ -49,15 +51,19 @@ def _feather(size, at_start, at_end, like):
     if at_start:
         weights[:edge] *= ramp
     if at_end:
-        weights[size - edge:] *= ramp.flip(0)
+        weights[size - edge :] *= ramp.flip(0)
     return weights
 
 
 def can_concat_cond(c1, c2):
     """Whether two entries may share one model call: same shape, the very same ControlNet, compatible inputs."""
-    return (c1.input_x.shape == c2.input_x.shape and c1.control is c2.control and c1.patches is c2.patches
-            and c1.conditioning.keys() == c2.conditioning.keys()
-            and all(cond.can_concat(c2.conditioning[name]) for name, cond in c1.conditioning.items()))
+    return (
+        c1.input_x.shape == c2.input_x.shape
+        and c1.control is c2.control
+        and c1.patches is c2.patches
+        and c1.conditioning.keys() == c2.conditioning.keys()
+        and all(cond.can_concat(c2.conditioning[name]) for name, cond in c1.conditioning.items())
+    )
 
 
 def cond_cat(c_list):
@@ -122,7 +128,7 @@ def _next_batch(model, to_run, device):
     matching = [n for n, (p, _) in enumerate(to_run) if can_concat_cond(p, first)][::-1]
     free_memory = model.current_patcher.get_free_memory(device)
     for divisor in range(1, len(matching) + 1):
-        part = matching[:len(matching) // divisor]
+        part = matching[: len(matching) // divisor]
         shape = [len(part) * first.input_x.shape[0], *first.input_x.shape[1:]]
         cond_shapes = {name: [to_run[n][0].conditioning[name].size() for n in part] for name in first.conditioning}
         if model.memory_required(shape, cond_shapes=cond_shapes) * 1.5 < free_memory:
@@ -153,11 +159,24 @@ def _run_batch(model, batch, timestep, model_options):
 
 
 def cfg_function(model, cond_pred, uncond_pred, cond_scale, x, timestep, model_options={}, cond=None, uncond=None):
-    common = {"cond_scale": cond_scale, "input": x, "sigma": timestep, "cond_denoised": cond_pred,
-              "uncond_denoised": uncond_pred, "model": model, "model_options": model_options}
+    common = {
+        "cond_scale": cond_scale,
+        "input": x,
+        "sigma": timestep,
+        "cond_denoised": cond_pred,
+        "uncond_denoised": uncond_pred,
+        "model": model,
+        "model_options": model_options,
+    }
     if "sampler_cfg_function" in model_options:  # works on x - x0, so it sees and returns differences
-        args = {**common, "cond": x - cond_pred, "uncond": x - uncond_pred, "timestep": timestep,
-                "input_cond": cond, "input_uncond": uncond}
+        args = {
+            **common,
+            "cond": x - cond_pred,
+            "uncond": x - uncond_pred,
+            "timestep": timestep,
+            "input_cond": cond,
+            "input_uncond": uncond,
+        }
         result = x - model_options["sampler_cfg_function"](args)
     else:
         result = uncond_pred + (cond_pred - uncond_pred) * cond_scale
@@ -194,7 +213,8 @@ class KSamplerX0Inpaint:
             extra_options = {"model": self.inner_model, "sigmas": self.sigmas}
             denoise_mask = model_options["denoise_mask_function"](sigma, denoise_mask, extra_options=extra_options)
         kept = self.inner_model.inner_model.scale_latent_inpaint(
-            x=x, sigma=sigma, noise=self.noise, latent_image=self.latent_image, denoise_mask=denoise_mask)
+            x=x, sigma=sigma, noise=self.noise, latent_image=self.latent_image, denoise_mask=denoise_mask
+        )
         x = x * denoise_mask + kept * (1.0 - denoise_mask)
         out = self.inner_model(x, sigma, model_options=model_options, seed=seed)
         return out * denoise_mask + self.latent_image * (1.0 - denoise_mask)
@@ -223,12 +243,12 @@ def sample_euler_ancestral(model, x, sigmas, extra_args=None, callback=None, dis
             continue
         noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
         if flow:
-            down = sigma_next ** 2 / sigma
+            down = sigma_next**2 / sigma
             gain = (1 - sigma_next) / (1 - down)  # restores the share of x0 that belongs to sigma_next
-            up = (sigma_next ** 2 - (down * gain) ** 2) ** 0.5
+            up = (sigma_next**2 - (down * gain) ** 2) ** 0.5
         else:
-            up = torch.minimum(sigma_next, sigma_next * (sigma ** 2 - sigma_next ** 2) ** 0.5 / sigma)
-            down, gain = (sigma_next ** 2 - up ** 2) ** 0.5, 1.0
+            up = torch.minimum(sigma_next, sigma_next * (sigma**2 - sigma_next**2) ** 0.5 / sigma)
+            down, gain = (sigma_next**2 - up**2) ** 0.5, 1.0
         x = (denoised + (x - denoised) * down / sigma) * gain + noise * up
     return x
 
@@ -244,8 +264,9 @@ class KSAMPLER:
         highest, sigma = float(model_wrap.inner_model.model_sampling.sigma_max), float(sigmas[0])
         return sigma > highest or math.isclose(highest, sigma, rel_tol=1e-05)
 
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None,
-               disable_pbar=False):
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
         model_sampling = model_wrap.inner_model.model_sampling
         extra_args["denoise_mask"] = denoise_mask
         model_k = KSamplerX0Inpaint(model_wrap, sigmas)
@@ -256,8 +277,9 @@ class KSAMPLER:
                 callback(step["i"], step["denoised"], step["x"], len(sigmas) - 1)
 
         x = model_sampling.noise_scaling(sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas))
-        x = self.sampler_function(model_k, x, sigmas, extra_args=extra_args, callback=k_callback,
-                                  disable=disable_pbar, **self.extra_options)
+        x = self.sampler_function(
+            model_k, x, sigmas, extra_args=extra_args, callback=k_callback, disable=disable_pbar, **self.extra_options
+        )
         return model_sampling.inverse_noise_scaling(sigmas[-1], x)
 
 
@@ -285,8 +307,10 @@ def _resolve_entry(model, entry, size, device):
     entry, dims = dict(entry), len(size)
     if "area" in entry and entry["area"][0] == "percentage":
         share = entry["area"][1:]
-        entry["area"] = (*(max(1, round(share[d] * size[d])) for d in range(dims)),
-                         *(round(share[dims + d] * size[d]) for d in range(dims)))
+        entry["area"] = (
+            *(max(1, round(share[d] * size[d])) for d in range(dims)),
+            *(round(share[dims + d] * size[d]) for d in range(dims)),
+        )
     if "mask" in entry:
         mask = entry["mask"].to(device)
         mask = mask.unsqueeze(0) if mask.ndim == dims else mask  # (b, h, w)
@@ -301,17 +325,22 @@ def _resolve_entry(model, entry, size, device):
 
 def _add_counterpart(entries, entry):
     """Give the other branch an entry with the same area. It keeps the uuid of the entry that it is a counterpart of."""
+
     def covers(other):
-        return all(b <= a and a + size <= b + bigger for size, a, bigger, b in
-                   zip(area[:len(area) // 2], area[len(area) // 2:], other[:len(other) // 2], other[len(other) // 2:]))
+        return all(
+            b <= a and a + size <= b + bigger
+            for size, a, bigger, b in zip(
+                area[: len(area) // 2], area[len(area) // 2 :], other[: len(other) // 2], other[len(other) // 2 :]
+            )
+        )
 
     area, best = entry["area"], None
     for other in entries:
         if "area" not in other:
             best = other if best is None else best
         elif covers(other["area"]):
-            pixels = math.prod(other["area"][:len(area) // 2])
-            if best is None or "area" not in best or math.prod(best["area"][:len(area) // 2]) > pixels:
+            pixels = math.prod(other["area"][: len(area) // 2])
+            if best is None or "area" not in best or math.prod(best["area"][: len(area) // 2]) > pixels:
                 best = other
     if best is not None and best.get("area") != area:
         entries.append({**entry, "model_conds": dict(best["model_conds"])})
@@ -355,7 +384,7 @@ def _fit_mask(mask, shape):
     """A noise mask of any size as (b, c, h, w) of the latent."""
     mask = mask.reshape(-1, 1, *mask.shape[-2:])
     mask = torch.nn.functional.interpolate(mask, size=tuple(shape[2:]), mode="bilinear")
-    return mask.repeat(math.ceil(shape[0] / mask.shape[0]), shape[1], 1, 1)[:shape[0]].float()
+    return mask.repeat(math.ceil(shape[0] / mask.shape[0]), shape[1], 1, 1)[: shape[0]].float()
 
 
 class CFGGuider:
@@ -372,8 +401,14 @@ class CFGGuider:
         """From here on each entry has a uuid, the same in every later run of this guider."""
         for kind, entries in conds.items():
             self.original_conds[kind] = [
-                {**extras, **({} if tensor is None else {"cross_attn": tensor}),
-                 "model_conds": extras.get("model_conds", {}), "uuid": uuid.uuid4()} for tensor, extras in entries]
+                {
+                    **extras,
+                    **({} if tensor is None else {"cross_attn": tensor}),
+                    "model_conds": extras.get("model_conds", {}),
+                    "uuid": uuid.uuid4(),
+                }
+                for tensor, extras in entries
+            ]
 
     def set_cfg(self, cfg):
         self.cfg = cfg
@@ -382,15 +417,24 @@ class CFGGuider:
         return self._wrapped(self.predict_noise, self, WrappersMP.PREDICT_NOISE)(x, timestep, model_options, seed)
 
     def predict_noise(self, x, timestep, model_options={}, seed=None):
-        return sampling_function(self.inner_model, x, timestep, self.conds.get("negative"), self.conds.get("positive"),
-                                 self.cfg, model_options=model_options, seed=seed)
+        return sampling_function(
+            self.inner_model,
+            x,
+            timestep,
+            self.conds.get("negative"),
+            self.conds.get("positive"),
+            self.cfg,
+            model_options=model_options,
+            seed=seed,
+        )
 
     def _wrapped(self, function, owner, wrapper_type):
         wrappers = get_all_wrappers(wrapper_type, self.model_options, is_model_options=True)
         return WrapperExecutor.new_class_executor(function, owner, wrappers).execute
 
-    def sample(self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False,
-               seed=None):
+    def sample(
+        self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
+    ):
         if len(sigmas) == 0:
             return latent_image
         if denoise_mask is not None:
@@ -402,21 +446,48 @@ class CFGGuider:
         merge_nested_dicts(wrappers, self.model_patcher.wrappers, copy_dict1=False)
         try:
             output = self._wrapped(self.outer_sample, self, WrappersMP.OUTER_SAMPLE)(
-                noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed,
-                latent_shapes=[latent_image.shape])
+                noise,
+                latent_image,
+                sampler,
+                sigmas,
+                denoise_mask,
+                callback,
+                disable_pbar,
+                seed,
+                latent_shapes=[latent_image.shape],
+            )
         finally:
             self.model_options = given_options
         del self.conds
         return output
 
-    def outer_sample(self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False,
-                     seed=None, latent_shapes=None):
+    def outer_sample(
+        self,
+        noise,
+        latent_image,
+        sampler,
+        sigmas,
+        denoise_mask=None,
+        callback=None,
+        disable_pbar=False,
+        seed=None,
+        latent_shapes=None,
+    ):
         device = self.model_patcher.load_device
         self.inner_model = self.model_patcher.model
         try:
             self.model_patcher.pre_run()
-            output = self.inner_sample(noise.to(device, torch.float32), latent_image.to(device, torch.float32), device,
-                                       sampler, sigmas.to(device), denoise_mask, callback, disable_pbar, seed)
+            output = self.inner_sample(
+                noise.to(device, torch.float32),
+                latent_image.to(device, torch.float32),
+                device,
+                sampler,
+                sigmas.to(device),
+                denoise_mask,
+                callback,
+                disable_pbar,
+                seed,
+            )
         finally:
             self.model_patcher.cleanup()
         del self.inner_model
@@ -428,13 +499,34 @@ class CFGGuider:
         model_options = comfy.model_patcher.create_model_options_clone(self.model_options)
         model_options["transformer_options"]["sample_sigmas"] = sigmas
         samples = self._wrapped(sampler.sample, sampler, WrappersMP.SAMPLER_SAMPLE)(
-            self, sigmas, {"model_options": model_options, "seed": seed}, callback, noise, latent_image, denoise_mask,
-            disable_pbar)
+            self,
+            sigmas,
+            {"model_options": model_options, "seed": seed},
+            callback,
+            noise,
+            latent_image,
+            denoise_mask,
+            disable_pbar,
+        )
         return self.inner_model.process_latent_out(samples.to(torch.float32))
 
 
-def sample(model, noise, positive, negative, cfg, device, sampler, sigmas, model_options={}, latent_image=None,
-           denoise_mask=None, callback=None, disable_pbar=False, seed=None):
+def sample(
+    model,
+    noise,
+    positive,
+    negative,
+    cfg,
+    device,
+    sampler,
+    sigmas,
+    model_options={},
+    latent_image=None,
+    denoise_mask=None,
+    callback=None,
+    disable_pbar=False,
+    seed=None,
+):
     guider = CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)

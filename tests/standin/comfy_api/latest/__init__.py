@@ -1,4 +1,5 @@
 """Node schemas as 0.3.64 takes them: each input accepts that version's parameters and no others (no `advanced`)."""
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
@@ -18,12 +19,17 @@ class NumberDisplay(str, Enum):
 
 class _Declared:
     """Keeps what it was declared with as attributes, and in `kwargs`; an unknown parameter is a TypeError."""
+
     io_type = None
     parameters = {}
 
     def __init__(self, *args, **kwargs):
-        signature = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default)
-                               for name, default in self.parameters.items()])
+        signature = Signature(
+            [
+                Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default)
+                for name, default in self.parameters.items()
+            ]
+        )
         bound = signature.bind(*args, **kwargs)
         self.kwargs = dict(bound.arguments)
         bound.apply_defaults()
@@ -107,15 +113,36 @@ class ComfyExtension(ABC):
 
 
 io = SimpleNamespace(
-    Schema=Schema, ComfyNode=ComfyNode, NodeOutput=NodeOutput, NumberDisplay=NumberDisplay, Custom=_declare,
-    Model=_declare("MODEL"), Mask=_declare("MASK"), Image=_declare("IMAGE"), Latent=_declare("LATENT"),
-    Conditioning=_declare("CONDITIONING"), Vae=_declare("VAE"),
+    Schema=Schema,
+    ComfyNode=ComfyNode,
+    NodeOutput=NodeOutput,
+    NumberDisplay=NumberDisplay,
+    Custom=_declare,
+    Model=_declare("MODEL"),
+    Mask=_declare("MASK"),
+    Image=_declare("IMAGE"),
+    Latent=_declare("LATENT"),
+    Conditioning=_declare("CONDITIONING"),
+    Vae=_declare("VAE"),
     Boolean=_declare("BOOLEAN", {**_BASE, "default": None, "label_on": None, "label_off": None, **_SOCKET}),
     Int=_declare("INT", {**_BASE, **_NUMBER, "control_after_generate": None, "display_mode": None, **_SOCKET}),
     Float=_declare("FLOAT", {**_BASE, **_NUMBER, "round": None, "display_mode": None, **_SOCKET}),
-    String=_declare("STRING", {**_BASE, "multiline": False, "placeholder": None, "default": None,
-                               "dynamic_prompts": None, **_SOCKET}),
-    Combo=_declare("COMBO", {"options": None, **_BASE, "default": None, "control_after_generate": None, "upload": None,
-                             "image_folder": None, "remote": None, "socketless": None},
-                   {"id": None, "display_name": None, "options": None, "tooltip": None, "is_output_list": False}),
+    String=_declare(
+        "STRING",
+        {**_BASE, "multiline": False, "placeholder": None, "default": None, "dynamic_prompts": None, **_SOCKET},
+    ),
+    Combo=_declare(
+        "COMBO",
+        {
+            "options": None,
+            **_BASE,
+            "default": None,
+            "control_after_generate": None,
+            "upload": None,
+            "image_folder": None,
+            "remote": None,
+            "socketless": None,
+        },
+        {"id": None, "display_name": None, "options": None, "tooltip": None, "is_output_list": False},
+    ),
 )

@@ -1,4 +1,5 @@
 """Attention as the host calls it, and the transformer block with the patch slots of a UNet."""
+
 import functools
 
 import torch.nn.functional as F
@@ -7,6 +8,7 @@ from torch import nn
 
 def wrap_attn(func):
     """Let transformer_options["optimized_attention_override"] take over, unless the override itself is the caller."""
+
     @functools.wraps(func)
     def wrapper(*args, **kwargs):
         if kwargs.get("_inside_attn_wrapper"):
@@ -14,12 +16,14 @@ def wrap_attn(func):
         kwargs["_inside_attn_wrapper"] = True
         override = (kwargs.get("transformer_options") or {}).get("optimized_attention_override")
         return func(*args, **kwargs) if override is None else override(func, *args, **kwargs)
+
     return wrapper
 
 
 @wrap_attn
-def optimized_attention(q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False,
-                        **kwargs):
+def optimized_attention(
+    q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kwargs
+):
     """q, k, v are (b, n, heads * d), or (b, heads, n, d) with skip_reshape."""
     if not skip_reshape:  # q's batch is everyone's: keys follow queries that a patch (HyperTile) cut into tiles
         b, _, inner_dim = q.shape
@@ -46,8 +50,9 @@ class CrossAttention(nn.Module):
     def forward(self, x, context=None, value=None, mask=None, transformer_options={}):
         context = x if context is None else context
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context if value is None else value)
-        out = optimized_attention(q, k, v, self.heads, mask=mask, attn_precision=self.attn_precision,
-                                  transformer_options=transformer_options)
+        out = optimized_attention(
+            q, k, v, self.heads, mask=mask, attn_precision=self.attn_precision, transformer_options=transformer_options
+        )
         return self.to_out(out)
 
 
@@ -120,7 +125,8 @@ class SpatialTransformer(nn.Module):
         self.norm = nn.GroupNorm(min(32, in_channels), in_channels, eps=1e-6)
         self.proj_in = nn.Conv2d(in_channels, inner_dim, 1)
         self.transformer_blocks = nn.ModuleList(
-            BasicTransformerBlock(inner_dim, n_heads, d_head, context_dim) for _ in range(depth))
+            BasicTransformerBlock(inner_dim, n_heads, d_head, context_dim) for _ in range(depth)
+        )
         self.proj_out = nn.Conv2d(inner_dim, in_channels, 1)
 
     def forward(self, x, context=None, transformer_options={}):

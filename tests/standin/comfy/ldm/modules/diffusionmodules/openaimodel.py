@@ -1,4 +1,5 @@
 """A tiny UNet with the block numbering and the option keys of Stable Diffusion's (same parameter names, too)."""
+
 import math
 
 import torch
@@ -12,11 +13,16 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 class ResBlock(nn.Module):
     def __init__(self, channels, emb_channels, out_channels):
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(),
-                                       nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, out_channels))
-        self.out_layers = nn.Sequential(nn.GroupNorm(32, out_channels), nn.SiLU(), nn.Identity(),
-                                        nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(32, out_channels),
+            nn.SiLU(),
+            nn.Identity(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        )
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x, emb):
@@ -73,13 +79,23 @@ class UNetModel(nn.Module):
     transformer_depth_middle 0 leaves a transformer without attention, -1 a lone residual block, -2 no middle block.
     """
 
-    def __init__(self, in_channels=4, model_channels=32, out_channels=4, channel_mult=(1, 2), transformer_depth=(1, 1),
-                 transformer_depth_middle=1, context_dim=16, num_heads=2):
+    def __init__(
+        self,
+        in_channels=4,
+        model_channels=32,
+        out_channels=4,
+        channel_mult=(1, 2),
+        transformer_depth=(1, 1),
+        transformer_depth_middle=1,
+        context_dim=16,
+        num_heads=2,
+    ):
         super().__init__()
         self.model_channels = model_channels
         emb_channels = model_channels * 4
-        self.time_embed = nn.Sequential(nn.Linear(model_channels, emb_channels), nn.SiLU(),
-                                        nn.Linear(emb_channels, emb_channels))
+        self.time_embed = nn.Sequential(
+            nn.Linear(model_channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
+        )
 
         def stage(ch_in, ch_out, depth):
             layers = [ResBlock(ch_in, emb_channels, ch_out)]
@@ -100,8 +116,10 @@ class UNetModel(nn.Module):
 
         middle = [ResBlock(ch, emb_channels, ch)]
         if transformer_depth_middle >= 0:
-            middle += [SpatialTransformer(ch, num_heads, ch // num_heads, transformer_depth_middle, context_dim),
-                       ResBlock(ch, emb_channels, ch)]
+            middle += [
+                SpatialTransformer(ch, num_heads, ch // num_heads, transformer_depth_middle, context_dim),
+                ResBlock(ch, emb_channels, ch),
+            ]
         self.middle_block = nn.Sequential(*middle) if transformer_depth_middle >= -1 else None
 
         self.output_blocks = nn.ModuleList()
