@@ -13,6 +13,7 @@ import torch
 from real_host import randomise
 
 TEXT = 11  # tokens of text in every conditioning
+ALL_TEXT = torch.ones(1, TEXT, dtype=torch.int64)  # an attention mask that hides nothing
 FLUX = dict(
     image_model="flux", in_channels=16, out_channels=16, vec_in_dim=8, context_in_dim=16, hidden_size=32,
     mlp_ratio=2.0, num_heads=2, depth=2, depth_single_blocks=4, axes_dim=[4, 6, 6], theta=10000, patch_size=2,
@@ -134,7 +135,10 @@ FAMILIES = [
              in_channels=4),
         (4, 9, 13), (2, 2),
     ),
-    Family("Lumina 2", "Lumina2", LUMINA, (16, 9, 13), (2, 2), call=lambda block: 4 + block),
+    Family(
+        "Lumina 2", "Lumina2", LUMINA, (16, 9, 13), (2, 2), call=lambda block: 4 + block,
+        extras={"attention_mask": ALL_TEXT},
+    ),
     Family(
         "Z-Image", "ZImage" if hasattr(comfy.supported_models, "ZImage") else "",
         {**LUMINA, "dim": 256, "n_heads": 16, "n_kv_heads": 16, "axes_dims": [4, 6, 6], "z_image_modulation": True,
@@ -167,16 +171,16 @@ FAMILIES = [
         "OmniGen2", "Omnigen2",
         dict(image_model="omnigen2", hidden_size=48, num_layers=6, num_refiner_layers=2, num_attention_heads=4,
              num_kv_heads=2, multiple_of=16, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), text_feat_dim=16),
-        (16, 9, 13), (2, 2), call=lambda block: 4 + block, extras={"attention_mask": torch.ones(1, TEXT)},
+        (16, 9, 13), (2, 2), call=lambda block: 4 + block, extras={"attention_mask": ALL_TEXT},
     ),
     Family(
         "OmniGen2 (reference latents)", "Omnigen2",
         dict(image_model="omnigen2", hidden_size=48, num_layers=6, num_refiner_layers=2, num_attention_heads=4,
              num_kv_heads=2, multiple_of=16, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), text_feat_dim=16),
         (16, 9, 13), (2, 2), call=lambda block: 6 + block,
-        extras={**reference(16, 12, 14), "attention_mask": torch.ones(1, TEXT)},
+        extras={**reference(16, 12, 14), "attention_mask": ALL_TEXT},
     ),
-    Family("Cosmos-Predict2", "CosmosT2IPredict2", PREDICT2, (16, 3, 9, 13), (1, 2, 2), call=every_other),
+    Family("Cosmos-Predict2", "CosmosT2IPredict2", PREDICT2, (16, 3, 10, 14), (1, 2, 2), call=every_other),
     Family("Anima", "Anima", {**PREDICT2, "image_model": "anima"}, (16, 1, 9, 13), (1, 2, 2), call=every_other),
     Family("Kandinsky 5 video", "Kandinsky5", KANDINSKY, (16, 3, 10, 14), (1, 2, 2), call=lambda b: 2 + 2 * b),
     Family(
@@ -207,7 +211,7 @@ FAMILIES = [
         "LTX-Video", "LTXV",
         dict(image_model="ltxv", in_channels=128, cross_attention_dim=48, attention_head_dim=24, num_attention_heads=2,
              caption_channels=16, num_layers=6),
-        (128, 3, 5, 7), (1, 1, 1), first=image_first, call=every_other, extras={"attention_mask": torch.ones(1, TEXT)},
+        (128, 3, 5, 7), (1, 1, 1), first=image_first, call=every_other, extras={"attention_mask": ALL_TEXT},
     ),
     Family(
         "Cosmos 1", "CosmosT2V",
@@ -235,15 +239,15 @@ FAMILIES = [
         (4, 10, 14), (2, 2), first=image_first,
         extras={
             "conditioning_mt5xl": torch.randn(1, TEXT, 16, generator=torch.Generator().manual_seed(3)),
-            "attention_mask": torch.ones(1, TEXT), "attention_mask_mt5xl": torch.ones(1, TEXT),
+            "attention_mask": ALL_TEXT, "attention_mask_mt5xl": ALL_TEXT,
         },
     ),
     Family(
         "Mochi", "GenmoMochi",
         dict(image_model="mochi_preview", depth=6, in_channels=12, hidden_size_x=48, hidden_size_y=32, num_heads=2,
              patch_size=2, qk_norm=True, t5_feat_dim=16, t5_token_length=TEXT, use_t5=True, rope_theta=10000.0,
-             mlp_ratio_x=256.0, mlp_ratio_y=192.0, patch_embed_bias=True, attend_to_padding=False),
-        (12, 3, 10, 14), (1, 2, 2), first=image_first, extras={"attention_mask": torch.ones(1, TEXT)},
+             mlp_ratio_x=256.0, mlp_ratio_y=192.0, patch_embed_bias=True, attend_to_padding=False, learn_sigma=False),
+        (12, 3, 10, 14), (1, 2, 2), first=image_first, extras={"attention_mask": ALL_TEXT},
     ),
 ]  # fmt: skip
 
