@@ -63,7 +63,9 @@ class Family:
         patch: sides of a patch along (h, w) or (t, h, w).
         first: the first image token in the sequence of keys, from the sequence's length and the image tokens.
         call: which attention call of a forward pass is the self-attention of a block.
-        depth: number of blocks.
+        chosen: the blocks that are read unless a user says otherwise, and the calls that are their self-attention.
+        batch: latents at once; of a video UNet, frames.
+        mixes: whether convolutions spread a patch over its neighbours before any attention.
         pooled: width of the pooled text, 0 for none.
         extras: further entries of the conditioning.
     """
@@ -75,11 +77,17 @@ class Family:
     patch: tuple
     first: Callable = lambda length, image: length - image
     call: Callable = lambda block: block
-    depth: int = 6
+    chosen: Optional[dict] = None
+    batch: int = 2
+    mixes: bool = False
     pooled: int = 8
     text_dim: int = 16
     extras: dict = field(default_factory=dict)
     model: Optional[Callable] = None
+
+    def __post_init__(self):
+        if self.chosen is None:  # the middle third of six blocks
+            self.chosen = {("block", number): self.call(number) for number in (2, 3)}
 
     @property
     def grid(self):
@@ -88,6 +96,14 @@ class Family:
 
 def image_first(length, image):
     return 0
+
+
+def hunyuan_first(length, image):
+    """Older hosts put the image before the text, newer ones behind it."""
+    from comfy.ldm.flux.layers import DoubleStreamBlock
+
+    older = "flipped_img_txt" in inspect.signature(DoubleStreamBlock).parameters
+    return 0 if older else length - image
 
 
 def reference(*shape):
@@ -129,6 +145,14 @@ FAMILIES = [
         (16, 9, 13), (2, 2), call=lambda block: 2 * block if block < 3 else block + 3,
     ),
     Family("Chroma", "Chroma", CHROMA, (16, 9, 13), (2, 2)),
+    Family(
+        "Chroma Radiance", "ChromaRadiance",
+        {**CHROMA, "image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 16,
+         "nerf_hidden_size": 8, "nerf_mlp_ratio": 2, "nerf_depth": 1, "nerf_max_freqs": 2, "nerf_tile_size": 0,
+         "nerf_final_head_type": "linear", "nerf_embedder_dtype": torch.float32,
+         "use_x0": False, "use_sequential_txt_ids": False},
+        (3, 70, 100), (16, 16),
+    ),
     Family(
         "AuraFlow", "AuraFlow",
         dict(cond_seq_dim=16, dim=32, n_layers=6, n_double_layers=2, n_heads=2, global_conddim=16, max_seq=64,
@@ -190,7 +214,7 @@ FAMILIES = [
     Family(
         "HunyuanImage 2.1", "HunyuanImage21", {**HUNYUAN_VIDEO, "patch_size": [1, 1], "axes_dim": [8, 8],
                                                "in_channels": 64, "out_channels": 64, "vec_in_dim": None},
-        (64, 5, 7), (1, 1), call=lambda block: 2 + block, pooled=0,
+        (64, 5, 7), (1, 1), call=lambda block: 2 + block, pooled=0, first=hunyuan_first,
     ),
     Family("Wan 2.1 text to video", "WAN21_T2V", WAN, (16, 3, 9, 13), (1, 2, 2), first=image_first, call=every_other),
     Family(
@@ -200,12 +224,16 @@ FAMILIES = [
             "penultimate_hidden_states": torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(4))})()},
     ),
     Family(
+        "Wan 2.1 VACE", "WAN21_Vace", {**WAN, "model_type": "vace", "vace_layers": 2, "vace_in_dim": 96},
+        (16, 3, 10, 14), (1, 2, 2), first=image_first,
+    ),
+    Family(
         "Wan 2.2 (5B)", "WAN22_T2V", {**WAN, "in_dim": 48, "out_dim": 48}, (48, 3, 9, 13), (1, 2, 2),
         first=image_first, call=every_other,
     ),
     Family(
         "HunyuanVideo", "HunyuanVideo", HUNYUAN_VIDEO, (16, 3, 10, 14), (1, 2, 2), call=lambda block: 2 + block,
-        first=lambda length, image: 0 if older_hunyuan() else length - image,
+        first=hunyuan_first,
     ),
     Family(
         "LTX-Video", "LTXV",
@@ -224,6 +252,16 @@ FAMILIES = [
         dict(c_in=16, c_out=16, c_cond=32, c_hidden=[32, 32], nhead=[2, 2], blocks=[[1, 2], [2, 1]],
              c_clip_text=16, c_clip_text_pooled=8, c_clip_img=768, c_clip_seq=2),
         (16, 9, 13), (1, 1), first=image_first,
+    ),
+    Family(
+        "Stable Video Diffusion", "SVD_img2vid",
+        dict(image_size=32, model_channels=32, in_channels=8, out_channels=4, num_res_blocks=[1, 1], channel_mult=[1, 2],
+             transformer_depth=[1, 1], transformer_depth_output=[1, 1, 1, 1], transformer_depth_middle=1,
+             context_dim=16, num_head_channels=16, num_heads=-1, use_spatial_transformer=True,
+             use_linear_in_transformer=True, adm_in_channels=768, num_classes="sequential", use_temporal_attention=True,
+             use_temporal_resblock=True, extra_ff_mix_layer=True, merge_strategy="learned_with_images", merge_factor=0.0,
+             use_spatial_context=True, video_kernel_size=[3, 1, 1], disable_temporal_crossattention=False, legacy=False),
+        (4, 10, 14), (2, 2), first=image_first, pooled=0, batch=3, chosen={("middle", 0, 0): 8}, mixes=True,
     ),
     Family(
         "PixArt", "PixArtAlpha",
@@ -252,10 +290,7 @@ FAMILIES = [
 ]  # fmt: skip
 
 
-def older_hunyuan():
-    from comfy.ldm.flux.layers import DoubleStreamBlock
-
-    return "flipped_img_txt" in inspect.signature(DoubleStreamBlock).parameters
+_BUILT: "dict[str, comfy.model_patcher.ModelPatcher]" = {}
 
 
 def available(family):
@@ -263,9 +298,16 @@ def available(family):
 
 
 def build(family, seed=0):
-    """A ModelPatcher around a small network of the family."""
+    """A ModelPatcher around a small network of the family, built once."""
+    if family.name not in _BUILT:
+        _BUILT[family.name] = _build(family, seed)
+    return _BUILT[family.name].clone()
+
+
+def _build(family, seed):
     config = getattr(comfy.supported_models, family.config)(dict(family.network))
     config.set_inference_dtype(torch.float32, None)
+    config.unet_config.update(family.network)
     config.unet_config = _known(config, family.network, config.unet_config)
     torch.manual_seed(seed)
     model = config.get_model({"img_emb.proj.0.bias": None})
@@ -277,6 +319,7 @@ def build(family, seed=0):
 def _known(config, network, unet_config):
     """Leave out what the networks of this host, older or newer, have no parameter for."""
     import comfy.ldm.chroma.model
+    import comfy.ldm.chroma_radiance.model
     import comfy.ldm.flux.model
     import comfy.ldm.hunyuan_video.model
     import comfy.ldm.lumina.model
@@ -284,6 +327,7 @@ def _known(config, network, unet_config):
     parameters = {
         "flux": comfy.ldm.flux.model.FluxParams, "flux2": comfy.ldm.flux.model.FluxParams,
         "chroma": comfy.ldm.chroma.model.ChromaParams,
+        "chroma_radiance": comfy.ldm.chroma_radiance.model.ChromaRadianceParams,
         "hunyuan_video": comfy.ldm.hunyuan_video.model.HunyuanVideoParams,
         "lumina2": comfy.ldm.lumina.model.NextDiT.__init__,
     }.get(network.get("image_model"))  # fmt: skip
