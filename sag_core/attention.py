@@ -63,14 +63,12 @@ def received_attention(
         scale = width**-0.5
     check_number("scale", scale)
     check_number("max_bytes", max_bytes, low=1)
+    chosen_queries = None
     if max_queries is not None:
         check_number("max_queries", max_queries, low=1)
         if max_queries < queries:
             chosen_queries = spread(queries, int(max_queries)).to(q.device)
-            q = q[:, :, chosen_queries]
-            if mask is not None and mask.shape[2] > 1:
-                mask = mask[:, :, chosen_queries]
-            queries = q.shape[2]
+            queries = len(chosen_queries)
 
     # Long rows first: a chunk holds whole score rows of one head, and several heads only where they all fit.
     rows_at_once = min(queries, max(1, int(max_bytes) // (4 * keys)))
@@ -81,10 +79,12 @@ def received_attention(
         for first in range(0, heads, heads_at_once):
             chosen = torch.arange(first, min(first + heads_at_once, heads), device=k.device)
             keys_t = k[row, chosen // (heads // key_heads)].float().transpose(1, 2)  # (heads, d, k)
+            some_heads = slice(first, first + heads_at_once)
             for start in range(0, queries, rows_at_once):
-                part = q[row, first : first + heads_at_once, start : start + rows_at_once]
-                hidden = None if mask is None else _part(mask, row, slice(first, first + heads_at_once), start, rows_at_once)
-                sums += _column_sums(part.float() * scale, keys_t, hidden)
+                rows = slice(start, start + rows_at_once)
+                rows = rows if chosen_queries is None else chosen_queries[rows]
+                part_of_mask = None if mask is None else _part(mask, row, some_heads, rows)
+                sums += _column_sums(q[row, some_heads][:, rows].float() * scale, keys_t, part_of_mask)
     # The sum over keys is the number of rows that see anything, whatever a mask hides: dividing by it gives mean 1.
     return received / received.mean(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
@@ -100,8 +100,9 @@ def spread(count: int, wanted: int) -> Tensor:
     >>> spread(12, 4).tolist()
     [0, 4, 6, 11]
     """
-    share = torch.arange(wanted, dtype=torch.float64)
-    return ((share + (share * _GOLDEN_RATIO) % 1) * (count / wanted)).long().clamp_max(count - 1)
+    edges = torch.arange(wanted + 1) * count // wanted
+    places = (torch.arange(wanted, dtype=torch.float64) * _GOLDEN_RATIO) % 1
+    return edges[:-1] + (places * edges.diff()).long()
 
 
 def _column_sums(q: Tensor, keys_t: Tensor, mask: Optional[Tensor]) -> Tensor:
@@ -128,11 +129,11 @@ def _cut_mask(mask: Tensor, q: Tensor, k: Tensor, image_tokens: slice) -> Tensor
     return mask[..., image_tokens] if mask.shape[3] > 1 else mask
 
 
-def _part(mask: Tensor, row: int, heads: slice, start: int, count: int) -> Tensor:
+def _part(mask: Tensor, row: int, heads: slice, queries: "slice | Tensor") -> Tensor:
     """The piece of a four-axes mask that belongs to a chunk of scores, (heads or 1, q or 1, k or 1)."""
     part = mask[row if mask.shape[0] > 1 else 0]
     part = part[heads] if part.shape[0] > 1 else part
-    return part[:, start : start + count] if part.shape[1] > 1 else part
+    return part[:, queries] if part.shape[1] > 1 else part
 
 
 def _split_heads(q: Tensor, k: Tensor, heads: int) -> "tuple[Tensor, Tensor]":
