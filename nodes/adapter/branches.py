@@ -53,7 +53,7 @@ def branch_map(branch: Branch, step: Step, x: Tensor, sigma: Tensor) -> Tensor:
             continue
         region = _region(part.area, x)
         weight = part.mult[:, :1].float()
-        seen = [_readable(step.maps.get((step.key(entry), block)), part.input_x) for block in step.blocks]
+        seen = [_readable(step, (step.key(entry), block), part.input_x) for block in step.blocks]
         maps = [upsample_map(m.received.to(x.device), m.grid, m.latent_size) for m in seen]
         total[region] += weight * sum(maps) / len(maps)
         weights[region] += weight
@@ -86,9 +86,12 @@ def _region(area: "Optional[list[int]]", x: Tensor) -> "tuple[slice, ...]":
     return (slice(None), slice(None), *(slice(start, start + size) for size, start in zip(sizes, offsets)))
 
 
-def _readable(seen: "AttentionMap | Unreadable | None", part: Tensor) -> AttentionMap:
+def _readable(step: Step, key: tuple, part: Tensor) -> AttentionMap:
+    """The recording of an entry's block, made for this part of the latent."""
+    seen = step.maps.get(key)
     if seen is None:
-        raise NotGuidable("the model's self-attention was not seen at this step")
+        kind = type(getattr(step.models.get(key[0]), "diffusion_model", None)).__name__
+        raise NotGuidable(f"the self-attention of this model ({kind}) was not seen at this step")
     if isinstance(seen, Unreadable):
         raise NotGuidable(seen.reason)
     if seen.latent_size != tuple(part.shape[2:]) or seen.received.shape[0] != part.shape[0]:
