@@ -19,6 +19,7 @@ def received_attention(
     image_tokens: slice = slice(None),
     scale: Optional[float] = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    query_weights: Optional[Tensor] = None,
 ) -> Tensor:
     """Attention that every image token receives from all image tokens, with mean 1 (SAG section 4, `A_t`).
 
@@ -37,6 +38,7 @@ def received_attention(
         image_tokens: where the image tokens lie on the token axis of both `q` and `k`; default all.
         scale: factor on the scores; default `d ** -0.5`.
         max_bytes: upper bound of the working memory for scores, in bytes.
+        query_weights: (b, queries), how much each image token's attention counts, with mean 1; default all alike.
 
     Returns:
         (b, n) float32 on the device of `q`, n being the number of image tokens among the keys.
@@ -55,6 +57,9 @@ def received_attention(
     check_number("scale", scale)
     check_number("max_bytes", max_bytes, low=1)
 
+    if query_weights is not None and query_weights.shape != (batch, queries):
+        raise ValueError(f"query_weights must have shape {(batch, queries)}, got {tuple(query_weights.shape)}")
+
     # Long rows first: a chunk holds whole score rows of one head, and several heads only where they all fit.
     rows_at_once = min(queries, max(1, int(max_bytes) // (4 * keys)))
     heads_at_once = max(1, int(max_bytes) // (4 * keys * rows_at_once))
@@ -66,15 +71,18 @@ def received_attention(
             keys_t = k[row, chosen // (heads // key_heads)].float().transpose(1, 2)  # (heads, d, k)
             for start in range(0, queries, rows_at_once):
                 part = q[row, first : first + heads_at_once, start : start + rows_at_once]
-                sums += _column_sums(part.float() * scale, keys_t)
+                weights = None if query_weights is None else query_weights[row, start : start + rows_at_once]
+                sums += _column_sums(part.float() * scale, keys_t, weights)
     return received * (keys / (queries * heads))
 
 
-def _column_sums(q: Tensor, keys_t: Tensor) -> Tensor:
-    """Sum the softmax of q @ keys_t over heads and queries: (heads, q, d), (heads, d, k) -> (k,)."""
+def _column_sums(q: Tensor, keys_t: Tensor, query_weights: Optional[Tensor]) -> Tensor:
+    """Sum the softmax of q @ keys_t over heads and weighted queries: (heads, q, d), (heads, d, k), (q,) -> (k,)."""
     scores = torch.bmm(q, keys_t)  # (heads, q, k)
     scores.sub_(scores.amax(-1, keepdim=True)).exp_()
     weights = scores.sum(-1, keepdim=True).reciprocal_()  # one over each row's sum: normalising without a second pass
+    if query_weights is not None:
+        weights.mul_(query_weights[:, None])
     return torch.bmm(weights.transpose(1, 2), scores).sum((0, 1))
 
 
