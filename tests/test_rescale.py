@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from sag_core import RESCALE_MODES, rescaled
 
 

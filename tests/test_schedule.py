@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from sag_core import SCALE_CURVES, Window, progress, scale_curve, window
 
 
@@ -26,7 +27,7 @@ def test_curves_have_these_values(name, values):
 @pytest.mark.parametrize("name", SCALE_CURVES)
 def test_curves_stay_within_the_scale_and_never_jump(name):
     values = [scale_curve(name, i / 1000) for i in range(1001)]
-    assert 0 <= min(values) and max(values) == pytest.approx(1)
+    assert min(values) >= 0 and max(values) == pytest.approx(1)
     assert max(abs(a - b) for a, b in zip(values, values[1:])) < 0.004
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import math
 
 import pytest
+
 from sag_core import CHOICES, RANGES, Settings
 
 

@@ -8,9 +8,10 @@ the node or the model, so nothing can be stale or left behind.
 
 import logging
 import math
+from collections.abc import Hashable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Callable, Hashable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import comfy
 import comfy.patcher_extension

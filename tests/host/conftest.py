@@ -18,9 +18,6 @@ if INSIDE:
     import comfy.cli_args  # noqa: F401  (reads sys.argv when imported)
 
     sys.argv = arguments
-    import torch
-
-    torch.set_num_threads(1)  # threads only slow models this small, and badly so where other work shares the cores
     sys.path.append(str(comfyui.ROOT / "tests" / "host"))
 else:
     collect_ignore_glob = ["test_*.py"]

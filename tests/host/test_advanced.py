@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from by_hand import guide_noise
 from counting import Calls
 from reference import guide_by_reference, relative_error
 
@@ -21,7 +22,7 @@ def sample(host, model, size=(12, 16), batch=1, **how):
 
 
 def block(section, number, index=0):
-    return lambda network: getattr(network, f"{section}_blocks")[number][1].transformer_blocks[index].attn1
+    return lambda network: getattr(network, f"{section}_blocks")[number][1].transformer_blocks[index]
 
 
 @pytest.mark.parametrize("how", [{}, {"cfg": 1.0}, {"guider": "basic"}, {"batch": 2}], ids=str)
@@ -92,10 +93,10 @@ def test_no_scale_is_the_model_without_the_node(host, advanced, model):
 # Where the attention is read
 
 
-@pytest.mark.parametrize("name, attention", [("output.1", block("output", 1)), ("input.1.0", block("input", 1))])
-def test_a_named_block_is_read(host, advanced, model, name, attention):
+@pytest.mark.parametrize("name, place", [("output.1", block("output", 1)), ("input.1.0", block("input", 1))])
+def test_a_named_block_is_read(host, advanced, model, name, place):
     ours = sample(host, advanced(model, attention_blocks=name), steps=1)
-    assert relative_error(ours, sample(host, guide_by_reference(model, attention=attention), steps=1)) < CLOSE
+    assert relative_error(ours, sample(host, guide_by_reference(model, block=place), steps=1)) < CLOSE
 
 
 def test_auto_is_the_first_transformer_of_the_middle(host, advanced):
@@ -107,17 +108,22 @@ def test_auto_is_the_first_transformer_of_the_middle(host, advanced):
     assert not torch.equal(images[0], sample(host, advanced(sdxl, attention_blocks="middle.0.2")))
 
 
-def test_several_blocks_are_averaged(host, advanced, model):
-    """Maps of one block twice are that block's; of two grids they are neither's, and the order does not matter."""
-    one = sample(host, advanced(model, attention_blocks="output.1"))
-    assert torch.equal(sample(host, advanced(model, attention_blocks="output.1, output.1.0")), one)
-    both = [
-        sample(host, advanced(model, attention_blocks=names)) for names in ("output.1,output.3", "output.3, output.1")
-    ]
-    assert relative_error(both[0], both[1]) < CLOSE
-    assert relative_error(both[0], one) > 1e-4
-    spanned = sample(host, advanced(model, attention_blocks="output.0-3"))
-    assert torch.equal(spanned, sample(host, advanced(model, attention_blocks="output.0,output.1,output.2,output.3")))
+@pytest.mark.parametrize("order", ["output.3, middle.0, output.1", "middle.0, output.1, output.3"])
+def test_several_blocks_are_averaged_on_the_finest_grid(host, advanced, model, order):
+    places = [block("output", 3), lambda network: network.middle_block[1].transformer_blocks[0], block("output", 1)]
+    ours = sample(host, advanced(model, attention_blocks=order, blur_kernel=9), size=(12, 18))
+    expected = guide_noise(model, 0.75, 1.0, 9, lambda network: [place(network) for place in places])
+    assert relative_error(ours, sample(host, expected, size=(12, 18))) < CLOSE
+
+
+def test_a_block_named_twice_counts_once_and_a_range_names_each(host, advanced, model):
+    one, twice = (
+        sample(host, advanced(model, attention_blocks=names)) for names in ("output.1", "output.1, output.1.0")
+    )
+    assert torch.equal(one, twice)
+    spanned, each = ("output.0-3", "output.0,output.1,output.2,output.3")
+    images = [sample(host, advanced(model, attention_blocks=names)) for names in (spanned, each)]
+    assert torch.equal(*images) and not torch.equal(images[0], one)
 
 
 @pytest.mark.parametrize(
