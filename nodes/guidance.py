@@ -106,8 +106,8 @@ class SAGSelfAttentionGuidanceAdvanced(io.ComfyNode):
                 ),
                 _choice(
                     "scale_curve",
-                    "The course of the scale from start_percent to end_percent. The fades ease guidance in or out without "
-                    "a jump; bell is strongest in the middle.",
+                    "The course of the scale from start_percent to end_percent. The fades ease guidance in or out "
+                    "without a jump; bell is strongest in the middle.",
                 ),
                 io.String.Input(
                     "attention_blocks",

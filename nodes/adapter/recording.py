@@ -244,7 +244,7 @@ def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=No
     if step is not None and step.blocks and layout is not None and keys and x.shape[0] % len(keys) == 0:
         call = Call(step, layout, x, keys)
     options[CALL] = call if call is not None and call.rows else None
-    if options[CALL] is None:
+    if options[CALL] is None:  # nothing to see: the network runs as without us
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     options[PREVIOUS_OVERRIDE] = options.get(OVERRIDE)
     options[OVERRIDE] = _observing_attention

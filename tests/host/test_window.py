@@ -104,3 +104,14 @@ def test_every_second_step_means_steps_and_not_evaluations(host, advanced, model
     evaluated = [sigma for sigma, branches in calls.seen if len(branches) == 2]
     wanted = [sigma for sigma in evaluated if max(0, sum(s >= sigma for s in steps) - 1) % 2 == 0]
     assert calls.guided() == wanted
+
+
+def test_a_schedule_without_percents_is_guided_by_default_and_else_says_so(host, advanced, caplog):
+    bare = host.unet()
+    bare.model.model_sampling.percent_to_sigma = None
+    plain = sample(host, bare)
+    assert not torch.equal(sample(host, advanced(bare)), plain)
+    with caplog.at_level(logging.WARNING):
+        for change in ({"start_percent": 0.5}, {"scale_curve": "bell"}):
+            assert torch.equal(sample(host, advanced(bare, **change)), plain)
+    assert caplog.text.count("this model's schedule has no percents") == 2
