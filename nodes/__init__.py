@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .guidance import SAGSelfAttentionGuidance
+from .guidance import SAGSelfAttentionGuidance, SAGSelfAttentionGuidanceAdvanced
 
 
 class SelfAttentionGuidanceExtension(ComfyExtension):
     async def get_node_list(self):
-        return [SAGSelfAttentionGuidance]
+        return [SAGSelfAttentionGuidance, SAGSelfAttentionGuidanceAdvanced]

@@ -9,16 +9,50 @@ c latent channels, t frames, h w latent rows and columns, gh gw token rows and c
 
 from .attention import received_attention
 from .blur import gaussian_blur, gaussian_taps
-from .guidance import self_attention_guidance
-from .mask import attention_mask, upsample_map
-from .settings import Settings
+from .guidance import guidance_term, self_attention_guidance, steer
+from .mask import attention_mask, average_maps, upsample_map
+from .mask_modes import (
+    MASK_MODES,
+    MaskMode,
+    everywhere,
+    feathered,
+    high_frequency_map,
+    shuffled_tokens,
+    soft_attention_mask,
+)
+from .projection import perpendicular
+from .rescale import RESCALE_MODES, rescaled
+from .schedule import SCALE_CURVES, Window, progress, scale_curve, window
+from .settings import CHOICES, RANGES, Settings
+from .token_rank import token_rank
 
 __all__ = [
+    "CHOICES",
+    "MASK_MODES",
+    "RANGES",
+    "RESCALE_MODES",
+    "SCALE_CURVES",
+    "MaskMode",
     "Settings",
+    "Window",
     "attention_mask",
+    "average_maps",
+    "everywhere",
+    "feathered",
     "gaussian_blur",
     "gaussian_taps",
+    "guidance_term",
+    "high_frequency_map",
+    "perpendicular",
+    "progress",
     "received_attention",
+    "rescaled",
+    "scale_curve",
     "self_attention_guidance",
+    "shuffled_tokens",
+    "soft_attention_mask",
+    "steer",
+    "token_rank",
     "upsample_map",
+    "window",
 ]

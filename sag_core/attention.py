@@ -22,6 +22,7 @@ def received_attention(
     scale: Optional[float] = None,
     max_queries: Optional[int] = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    query_weights: Optional[Tensor] = None,
 ) -> Tensor:
     """Attention that every image token receives from all image tokens, with mean 1 (SAG section 4, `A_t`).
 
@@ -44,6 +45,7 @@ def received_attention(
         scale: factor on the scores; default `d ** -0.5`.
         max_queries: where there are more queries, so many of them, spread evenly, stand for all; default all.
         max_bytes: upper bound of the working memory for scores, in bytes.
+        query_weights: (b, queries), how much each image token's attention counts, with mean 1; default all alike.
 
     Returns:
         (b, n) float32 on the device of `q`, n being the number of image tokens among the keys.
@@ -63,6 +65,8 @@ def received_attention(
         scale = width**-0.5
     check_number("scale", scale)
     check_number("max_bytes", max_bytes, low=1)
+    if query_weights is not None and query_weights.shape != (batch, queries):
+        raise ValueError(f"query_weights must have shape {(batch, queries)}, got {tuple(query_weights.shape)}")
     chosen_queries = None
     if max_queries is not None:
         check_number("max_queries", max_queries, low=1)
@@ -84,7 +88,9 @@ def received_attention(
                 rows = slice(start, start + rows_at_once)
                 rows = rows if chosen_queries is None else chosen_queries[rows]
                 part_of_mask = None if mask is None else _part(mask, row, some_heads, rows)
-                sums += _column_sums(q[row, some_heads][:, rows].float() * scale, keys_t, part_of_mask)
+                part_of_weights = None if query_weights is None else query_weights[row, rows]
+                part = q[row, some_heads][:, rows].float() * scale
+                sums += _column_sums(part, keys_t, part_of_mask, part_of_weights)
     # The sum over keys is the number of rows that see anything, whatever a mask hides: dividing by it gives mean 1.
     return received / received.mean(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
@@ -105,14 +111,16 @@ def spread(count: int, wanted: int) -> Tensor:
     return edges[:-1] + (places * edges.diff()).long()
 
 
-def _column_sums(q: Tensor, keys_t: Tensor, mask: Optional[Tensor]) -> Tensor:
-    """Sum the softmax of q @ keys_t over heads and queries: (heads, q, d), (heads, d, k) -> (k,)."""
+def _column_sums(q: Tensor, keys_t: Tensor, mask: Optional[Tensor], query_weights: Optional[Tensor]) -> Tensor:
+    """Sum the softmax of q @ keys_t over heads and weighted queries: (heads, q, d), (heads, d, k), (q,) -> (k,)."""
     scores = torch.bmm(q, keys_t)  # (heads, q, k)
     if mask is not None:
         scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
     scores.sub_(scores.amax(-1, keepdim=True).clamp_min_(torch.finfo(torch.float32).min)).exp_()
     tiny = torch.finfo(torch.float32).tiny  # where a mask hides every key the sum is 0
     weights = scores.sum(-1, keepdim=True).clamp_min_(tiny).reciprocal_()  # normalises without a second pass
+    if query_weights is not None:
+        weights.mul_(query_weights[:, None])
     return torch.bmm(weights.transpose(1, 2), scores).sum((0, 1))
 
 
@@ -120,7 +128,9 @@ def _cut_mask(mask: Tensor, q: Tensor, k: Tensor, image_tokens: slice) -> Tensor
     """Bring a mask to four axes and cut the image tokens out of those that are not broadcast."""
     whole = (*q.shape[:3], k.shape[2])
     if mask.ndim not in (2, 3, 4) or not (mask.dtype == torch.bool or mask.is_floating_point()):
-        raise ValueError(f"mask must be boolean or floating-point with 2 to 4 axes, got {mask.dtype} {tuple(mask.shape)}")
+        raise ValueError(
+            f"mask must be boolean or floating-point with 2 to 4 axes, got {mask.dtype} {tuple(mask.shape)}"
+        )
     mask = mask[None] if mask.ndim == 2 else mask
     mask = mask[:, None] if mask.ndim == 3 else mask
     if any(size not in (1, full) for size, full in zip(mask.shape, whole)):

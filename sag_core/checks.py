@@ -1,6 +1,7 @@
 """One-line checks whose messages say what was expected and what came."""
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 
 from torch import Tensor
@@ -31,3 +32,10 @@ def check_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) 
     """Raise ValueError unless both tensors have one shape."""
     if tensor.shape != other.shape:
         raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(tensor.shape)}")
+
+
+def check_choice(name: str, value: str, choices: "Iterable[str]") -> None:
+    """Raise ValueError unless `value` is one of the choices."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

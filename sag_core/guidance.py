@@ -7,6 +7,8 @@ from torch import Tensor
 
 from .blur import gaussian_blur
 from .checks import check_floating, check_number, check_same_shape
+from .projection import perpendicular
+from .rescale import rescaled
 
 
 def self_attention_guidance(
@@ -53,24 +55,87 @@ def self_attention_guidance(
     """
     check_floating("denoised", denoised, (4, 5))
     check_number("scale", scale)
-    check_number("blur_sigma", blur_sigma, low=0)
     for name, tensor in (("x", x), ("x0", x0)):
         check_floating(name, tensor, (4, 5))
         check_same_shape(name, tensor, "denoised", denoised)
+    if scale == 0:
+        return denoised
+    term = guidance_term(x, x0, mask, denoise, blur_sigma=blur_sigma, alpha=alpha, kernel_size=kernel_size)
+    return steer(denoised, term, scale)
+
+
+def guidance_term(
+    x: Tensor,
+    x0: Tensor,
+    mask: Tensor,
+    denoise: Callable[[Tensor], Tensor],
+    *,
+    blur_sigma: float = 1.0,
+    alpha: Union[float, Tensor] = 1.0,
+    kernel_size: Optional[int] = None,
+) -> Tensor:
+    """What the model loses by the blur: `x0_degraded - D(x_bar)`, see `self_attention_guidance`.
+
+    Args and Raises: as `self_attention_guidance`.
+
+    Returns:
+        The shape of `x0`; not yet scaled.
+    """
+    check_floating("x0", x0, (4, 5))
+    check_floating("x", x, (4, 5))
+    check_same_shape("x", x, "x0", x0)
     check_floating("mask", mask, (x0.ndim,))
     _check_broadcast("mask", mask, x0)
+    check_number("blur_sigma", blur_sigma, low=0)
     if isinstance(alpha, Tensor):
         _check_broadcast("alpha", alpha, x0)
     else:
         check_number("alpha", alpha)
-    if scale == 0:
-        return denoised
-
     removed = mask * (gaussian_blur(x0, blur_sigma, kernel_size) - x0)
     x_bar = (x + alpha * removed).to(x.dtype)
     prediction = denoise(x_bar)
     check_same_shape("the result of denoise", prediction, "x0", x0)
-    return (denoised + scale * (x0 + removed - prediction)).to(denoised.dtype)
+    return x0 + removed - prediction
+
+
+def steer(
+    denoised: Tensor,
+    term: Tensor,
+    scale: float,
+    *,
+    projection: bool = False,
+    rescale: float = 0.0,
+    rescale_mode: str = "full",
+    reference: Optional[Tensor] = None,
+    region: Optional[Tensor] = None,
+) -> Tensor:
+    """Add `scale * term` to a prediction, tamed on request. With the defaults it is the paper's plain sum.
+
+    Args:
+        denoised: the prediction to guide, (b, c, h, w) or (b, c, t, h, w).
+        term: what `guidance_term` returned, in the same shape.
+        scale: s.
+        projection: keep only what is perpendicular to `denoised`, see `perpendicular`.
+        rescale, rescale_mode: see `rescaled`.
+        reference: the conditional prediction for `rescaled`; default `denoised`.
+        region: 0..1, broadcastable to `denoised`: where to guide; 0 leaves `denoised` as it is. Default everywhere.
+
+    Returns:
+        The guided prediction, in the shape and dtype of `denoised`.
+
+    Raises:
+        ValueError: tensors of different shapes or not floating-point, numbers out of range, an unknown mode.
+    """
+    check_number("scale", scale)
+    check_same_shape("term", term, "denoised", denoised)
+    guidance = scale * term
+    if projection:
+        guidance = perpendicular(guidance, denoised)
+    guided = rescaled(denoised, guidance, denoised if reference is None else reference, rescale, rescale_mode)
+    if region is not None:
+        _check_broadcast("region", region, denoised)
+        guided = torch.lerp(denoised, guided.to(denoised.dtype), region.to(denoised.dtype).expand_as(denoised))
+    return guided.to(denoised.dtype)
 
 
 def _check_broadcast(name: str, tensor: Tensor, target: Tensor) -> None:

@@ -21,7 +21,9 @@ def naive(q, k, heads, image=slice(None), mask=None):
 
 def qk(b, heads, n, d, key_heads=None, seed=0):
     noise = torch.Generator().manual_seed(seed)
-    return 2 * torch.randn(b, heads, n, d, generator=noise), 2 * torch.randn(b, key_heads or heads, n, d, generator=noise)
+    return 2 * torch.randn(b, heads, n, d, generator=noise), 2 * torch.randn(
+        b, key_heads or heads, n, d, generator=noise
+    )
 
 
 def allowed(*shape, seed=1):

@@ -3,11 +3,15 @@
 patch.py      puts guidance on a ModelPatcher and guides a step after CFG
 recording.py  notes the attention that tokens receive while the host evaluates its branches
 layouts/      where a model family keeps its image tokens: a line per family
+blocks.py     reads which attention blocks a user wants
+timing.py     when a node guides: its window, its curve, every k-th step
 branches.py   the branch that is guided: its entries, its attention map, its re-run
+region.py     the MASK a user draws, as weights on the latent
 schema.py     fields of a node's schema that older hosts do not know
 """
 
+from .blocks import AUTO
 from .patch import guide_model
 from .schema import supported
 
-__all__ = ["guide_model", "supported"]
+__all__ = ["AUTO", "guide_model", "supported"]

@@ -1,13 +1,14 @@
 """The branch that is guided: its entries, its attention map, its re-run."""
 
 import uuid
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...sag_core import upsample_map
+from ...sag_core import average_maps, shuffled_tokens, upsample_map
+from .layouts import Block
 from .recording import AttentionMap, Step, Unreadable, is_active, with_step
 
 
@@ -23,39 +24,64 @@ class Branch(NamedTuple):
     negative: bool
 
 
-def choose_branch(args: "dict[str, Any]") -> Branch:
-    """The unconditional branch if it was evaluated at this step, else the conditional one (SAG with CFG, and without).
+def choose_branch(args: "dict[str, Any]", wanted: str = "auto") -> Branch:
+    """The wanted branch; "auto" is the unconditional one if it was evaluated, else the conditional one (as SAG does).
+
+    Where a guider skips the negative prompt but evaluates an empty one (Perp-Neg), that one is unconditional.
 
     Raises:
-        NotGuidable: no branch was evaluated.
+        NotGuidable: the wanted branch was not evaluated at this step.
     """
-    for side, negative in (("uncond", True), ("cond", False)):
-        entries = [entry for entry in args[side] or () if is_active(entry, args["sigma"])]
-        if entries:
-            return Branch(entries, args[f"{side}_denoised"], negative)
-    raise NotGuidable("no conditioning was evaluated")
+    for side, name in (("uncond", "unconditional"), ("empty_cond", "unconditional"), ("cond", "conditional")):
+        entries = [entry for entry in args.get(side) or () if is_active(entry, args["sigma"])]
+        if entries and wanted in ("auto", name):
+            return Branch(entries, args[f"{side}_denoised"], name == "unconditional")
+    if wanted == "auto":
+        raise NotGuidable("no conditioning was evaluated")
+    hint = "; it never is at CFG 1: set branch to auto" if wanted == "unconditional" else ""
+    raise NotGuidable(f"the {wanted} branch was not evaluated{hint}")
 
 
-def branch_map(branch: Branch, step: Step, x: Tensor, sigma: Tensor) -> Tensor:
+class View(NamedTuple):
+    """Which attention a node looks at, and how it is laid out on the latent."""
+
+    blocks: "tuple[Block, ...]"
+    statistic: Callable
+    upsampling: str = "nearest"
+    shuffle_seed: Optional[int] = None  # tokens change places at random
+
+
+def branch_map(branch: Branch, step: Step, view: View, x: Tensor, sigma: Tensor) -> Tensor:
     """The attention map of a branch on the latent, (b, 1, h, w): the average of its entries' maps over their areas.
 
-    Entries weigh as much as the host lets their predictions weigh (strength, mask, feathered edges of the area). What
-    no entry covers is 0.
+    Several blocks are averaged on the finest of their grids. Entries weigh as much as the host lets their predictions
+    weigh (strength, mask, feathered edges of the area). What no entry covers is 0.
 
     Raises:
         NotGuidable: an entry whose attention was not seen, with the reason.
     """
     total = x.new_zeros((x.shape[0], 1, *x.shape[2:]), dtype=torch.float32)
     weights = torch.zeros_like(total)
-    for entry in branch.entries:
+    # Default entries come last: they get what the others leave, and are not evaluated where nothing is left.
+    entries = sorted(branch.entries, key=lambda entry: "default" in entry)
+    rest = None
+    for entry in entries:
         part = _placed(entry, x, sigma)
         if part is None:
             continue
         region = _region(part.area, x)
         weight = part.mult[:, :1].float()
-        seen = [_readable(step, (step.key(entry), block), part.input_x) for block in step.blocks]
-        maps = [upsample_map(m.received.to(x.device), m.grid, m.latent_size) for m in seen]
-        total[region] += weight * sum(maps) / len(maps)
+        if "default" in entry:
+            rest = (1 - weights).clamp_min(0) if rest is None else rest
+            if not rest.any():
+                continue
+            weight = rest[region]
+        keys = [(step.key(entry), block, view.statistic) for block in view.blocks]
+        seen = [_readable(step, key, part.input_x) for key in keys]
+        received, grid = average_maps([m.received.to(x.device) for m in seen], [m.grid for m in seen], view.upsampling)
+        if view.shuffle_seed is not None:
+            received = shuffled_tokens(received, view.shuffle_seed)
+        total[region] += weight * upsample_map(received, grid, seen[0].latent_size, view.upsampling)
         weights[region] += weight
     return torch.where(weights > 0, total / weights.clamp_min(torch.finfo(weights.dtype).tiny), 0.0)
 

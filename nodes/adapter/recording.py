@@ -8,15 +8,16 @@ the node or the model, so nothing can be stale or left behind.
 
 import logging
 import math
+from collections.abc import Hashable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import comfy
 import comfy.patcher_extension
+import torch
 from torch import Tensor
 
-from ...sag_core import received_attention
 from .layouts import Block, layout_for
 
 logger = logging.getLogger("self-attention-guidance")
@@ -32,10 +33,21 @@ MAX_QUERIES = 4096  # of longer sequences so many evenly spread queries stand fo
 
 
 class Listener(NamedTuple):
-    """What a guidance node wants recorded, and what it has to say when a run begins."""
+    """What a guidance node wants recorded, of which branch and when, and what it has to say when a run begins."""
 
+    node: Hashable
     blocks: "tuple[Block, ...]"
     note: Optional[str]
+    statistic: Optional[Callable]  # of queries and keys: one value a token; None if no attention is wanted
+    branch: str  # one of sag_core's BRANCHES
+    moment: "Callable[[Run, Any, float, list], Optional[Moment]]"  # None while the node does nothing
+
+
+class Moment(NamedTuple):
+    """What a guidance node does in one evaluation of the guider."""
+
+    scale: float
+    fresh: bool  # False: apply the last guidance term again
 
 
 class AttentionMap(NamedTuple):
@@ -49,9 +61,11 @@ class Unreadable(NamedTuple):
 
 
 class Run:
-    """One sampling run: what has been said in it."""
+    """One sampling run: what has been said in it, and the last guidance term of each node that reuses it."""
 
     def __init__(self) -> None:
+        self.terms: dict[Hashable, Tensor] = {}
+        self.steps = 0
         self._said: set[str] = set()
 
     def warn(self, message: str) -> None:
@@ -62,44 +76,64 @@ class Run:
 
 
 class Step:
-    """One evaluation of the guider: the attention maps of the conditioning entries that guidance needs.
+    """One evaluation of the guider: who guides in it, and the attention of the conditioning entries that they need.
 
     An entry is known by its uuid and by the place of its list among the conditionings that the host evaluates
     together: the host gives a positive entry the uuid of a negative one when it copies an area from there.
     """
 
-    def __init__(self, run: Run, blocks: "tuple[Block, ...]", positives: "list[dict[str, Any]]") -> None:
+    def __init__(
+        self,
+        run: Run,
+        moments: "dict[Hashable, Moment]",
+        listeners: "list[Listener]",
+        positives: "list[dict[str, Any]]",
+    ) -> None:
         self.run = run
-        self.blocks = blocks
-        self.maps: dict[tuple, Union[AttentionMap, Unreadable]] = {}  # (key, block) -> the first recording
+        self.moments = moments  # node -> what it does now, for those that do something
+        self.number = run.steps
+        self.maps: dict[tuple, Union[AttentionMap, Unreadable]] = {}  # (key, block, statistic) -> the first recording
         self.models: dict = {}  # key -> the model that evaluated the entry
+        self.blocks: dict[Block, list] = {}  # block -> the statistics that are wanted of it
+        for listener in listeners:
+            for block in listener.blocks:
+                statistics = self.blocks.setdefault(block, [])
+                if listener.statistic not in statistics:
+                    statistics.append(listener.statistic)
         self._keys: dict[int, tuple] = {}  # id of an entry -> (entry, key); holding it keeps the id its own
         self._positives = {id(entry) for entry in positives}
+        self._branches = {listener.branch for listener in listeners if listener.blocks}
         self._wanted: set = set()
         self._wants_positives = True
 
     def expect(self, model, conds, sigma: Tensor) -> None:
-        """Choose what to record of a batch of conditionings: the positive ones only where there is nothing else."""
-        wanted, others = set(), set()
+        """Choose what to record of a batch of conditionings: "auto" takes positive ones where there is nothing else."""
+        positives, others = set(), set()
         for place, entries in enumerate(conds):
             for entry in entries or ():
                 if is_active(entry, sigma):
                     key = (entry["uuid"], place)
                     self._keys.setdefault(id(entry), (entry, key))
                     self.models.setdefault(key, model)
-                    (wanted if id(entry) in self._positives else others).add(key)
+                    (positives if id(entry) in self._positives else others).add(key)
         if others:
             self._wants_positives = False
-        self._wanted |= others
-        if self._wants_positives:
-            self._wanted |= wanted
+        if self._branches - {"conditional"}:
+            self._wanted |= others
+        if "conditional" in self._branches or ("auto" in self._branches and self._wants_positives):
+            self._wanted |= positives
 
     def key(self, entry: "dict[str, Any]") -> Optional[tuple]:
         """The key under which an entry was evaluated at this step."""
-        return self._keys.get(id(entry), (None, None))[1]
+        _, key = self._keys.get(id(entry), (None, None))
+        if key is None:  # evaluated as a copy, which the host makes for every context window
+            key = next((key for _, key in self._keys.values() if key[0] == entry["uuid"]), None)
+        return key
 
     def lacks(self, key: tuple) -> bool:
-        return key in self._wanted and any((key, block) not in self.maps for block in self.blocks)
+        return key in self._wanted and any(
+            (key, block, statistic) not in self.maps for block, wanted in self.blocks.items() for statistic in wanted
+        )
 
 
 class Call:
@@ -131,12 +165,14 @@ class Call:
             return
         self._seen.add(tokens.block)
         for key, rows in self.rows:
-            if (key, tokens.block) not in self.step.maps:
-                self.step.maps[key, tokens.block] = self._read(q, k, heads, tokens, rows, mask, scale)
+            for statistic in self.step.blocks[tokens.block]:
+                if (key, tokens.block, statistic) not in self.step.maps:
+                    seen = self._read(q, k, heads, tokens, rows, statistic, mask, scale)
+                    self.step.maps[key, tokens.block, statistic] = seen
 
     def _read(
-        self, q: Tensor, k: Tensor, heads: int, tokens, rows: slice, mask, scale
-    ) -> "Union[AttentionMap, Unreadable]":
+        self, q: Tensor, k: Tensor, heads: int, tokens, rows: slice, statistic, mask, scale
+    ) -> "AttentionMap | Unreadable":
         queries, keys = q.shape[-2], k.shape[-2]
         image = math.prod(tokens.grid)
         if q.shape[0] != self.batch or k.shape[0] != self.batch:
@@ -151,7 +187,7 @@ class Call:
         if mask is not None and mask.ndim > 2 and mask.shape[0] == self.batch:
             mask = mask[rows]
         try:
-            received = received_attention(
+            received = statistic(
                 q[rows], k[rows], heads,
                 image_tokens=tokens.image_tokens, mask=mask, scale=scale, max_queries=MAX_QUERIES,
             )  # fmt: skip
@@ -204,9 +240,19 @@ def _begin_run(executor, *args, **kwargs):
 def _begin_step(executor, x, timestep, model_options=None, seed=None):
     model_options = model_options or {}
     transformer_options = model_options.get("transformer_options", {})
-    listeners = transformer_options.get(LISTENERS, ())
-    blocks = tuple(dict.fromkeys(block for listener in listeners for block in listener.blocks))
-    step = Step(transformer_options.get(RUN) or Run(), blocks, executor.class_obj.conds.get("positive") or [])
+    run = transformer_options.get(RUN) or Run()
+    run.steps += 1
+    schedule = transformer_options.get("sample_sigmas")
+    schedule = [] if schedule is None else schedule.tolist()
+    sampling, sigma = executor.class_obj.inner_model.model_sampling, timestep.max().item()
+    moments, fresh = {}, []
+    for listener in transformer_options.get(LISTENERS, ()):
+        moment = listener.moment(run, sampling, sigma, schedule)
+        if moment is not None:
+            moments[listener.node] = moment
+            if moment.fresh:
+                fresh.append(listener)
+    step = Step(run, moments, fresh, executor.class_obj.conds.get("positive") or [])
     return executor(x, timestep, with_step(model_options, step), seed)
 
 
@@ -219,14 +265,16 @@ def _expect_conditionings(executor, model, conds, x_in, timestep, model_options)
 
 def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     options = dict(transformer_options or {})
-    step = options.get(STEP)
-    keys = list(zip(options.get("uuids", ()), options.get("cond_or_uncond", ())))
     network = executor.class_obj.diffusion_model
     layout = layout_for(network)
-    call = None
-    if step is not None and layout is not None and keys and x.shape[0] % len(keys) == 0:
+    if layout is None:
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    step, call = options.get(STEP), None
+    keys = list(zip(options.get("uuids", ()), options.get("cond_or_uncond", ())))
+    if step is not None and step.blocks and keys and x.shape[0] % len(keys) == 0:
         call = Call(step, layout, network, x, keys, kwargs)
     options[CALL] = call if call is not None and call.rows else None
+    # The hook is there also when there is nothing to see: a compiled network keeps the options it was traced with.
     options[PREVIOUS_OVERRIDE] = options.get(OVERRIDE)
     options[OVERRIDE] = _observing_attention
     _observe_replacements(options)
@@ -236,14 +284,28 @@ def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=No
 def _observing_attention(attention, q, k, v, heads, *args, **kwargs):
     """The host's attention hook: look, then do what would have been done without us."""
     options = kwargs.get("transformer_options") or {}
-    call = options.get(CALL)
-    if call is not None:
-        mask = args[0] if args else kwargs.get("mask")
-        call.observe(q, k, heads, options, mask, kwargs.get("scale"))
+    if _may_be_listened_to(options):
+        _look(options, q, k, heads, args[0] if args else kwargs.get("mask"), kwargs.get("scale"))
     previous = options.get(PREVIOUS_OVERRIDE)
     if previous is None:
         return attention(q, k, v, heads, *args, **kwargs)
     return previous(attention, q, k, v, heads, *args, **kwargs)
+
+
+def _may_be_listened_to(options: "dict[str, Any]") -> bool:
+    """Whether the hook has to look: where the host names the block, most calls are ruled out before any work."""
+    block = options.get("block")
+    if block is None:
+        return True
+    name = (*block, options.get("block_index", 0))
+    return any(name in listener.blocks for listener in options.get(LISTENERS, ()))
+
+
+@torch.compiler.disable  # what is recorded belongs to this call, and must not become part of a compiled graph
+def _look(options: "dict[str, Any]", q: Tensor, k: Tensor, heads: int, mask=None, scale=None) -> None:
+    call = options.get(CALL)
+    if call is not None:
+        call.observe(q, k, heads, options, mask, scale)
 
 
 def _observe_replacements(options: "dict[str, Any]") -> None:
@@ -262,9 +324,7 @@ def _observe_replacements(options: "dict[str, Any]") -> None:
 
 
 def _observing_replacement(replacement, q, k, v, extra_options, **kwargs):
-    call = extra_options.get(CALL)
-    if call is not None:
-        call.observe(q, k, extra_options["n_heads"], extra_options)
+    _look(extra_options, q, k, extra_options["n_heads"])
     return replacement(q, k, v, extra_options, **kwargs)
 
 

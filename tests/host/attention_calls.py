@@ -24,7 +24,7 @@ class Seen(NamedTuple):
 @contextmanager
 def attention_calls(network, change=lambda number, q, k: (q, k)):
     """A list with one list of calls for each forward pass; `change` may replace a call's q and k."""
-    passes: "list[list[Seen]]" = []
+    passes: list[list[Seen]] = []
 
     def watching(original):
         def attention(q, k, v, heads, *args, **kwargs):

@@ -53,3 +53,16 @@ def guide(node_classes):
         return node_classes["SAGSelfAttentionGuidance"].execute(model=model, scale=scale, blur_sigma=blur_sigma).args[0]
 
     return guide
+
+
+@pytest.fixture(scope="session")
+def advanced(node_classes):
+    """The Advanced node as the host runs it: every widget at its default unless given."""
+    node = node_classes["SAGSelfAttentionGuidanceAdvanced"]
+    inputs = node.define_schema().inputs
+    defaults = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+
+    def advanced(model, **chosen):
+        return node.execute(model=model, **{**defaults, **chosen}).args[0]
+
+    return advanced

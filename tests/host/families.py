@@ -333,7 +333,9 @@ def _known(config, network, unet_config):
     }.get(network.get("image_model"))  # fmt: skip
     if parameters is None:
         return unet_config
-    names = set(parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters)
+    names = set(
+        parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters
+    )
     return {name: value for name, value in unet_config.items() if name in names | {"image_model", "dtype"}}
 
 

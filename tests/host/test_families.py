@@ -2,7 +2,7 @@
 
 import logging
 import math
-from functools import lru_cache
+from functools import cache
 
 import comfy.sample
 import pytest
@@ -43,7 +43,7 @@ class Warnings(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-@lru_cache(maxsize=None)
+@cache
 def outcome(family_name, guide):
     """Of a run with CFG: guided or refused, the warnings, the image with the node, with scale 0 and without it."""
     family = next(family for family in HERE if family.name == family_name)

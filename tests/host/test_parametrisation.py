@@ -1,8 +1,8 @@
 """Re-noising and the update rule are the paper's for every way a model may predict and mix noise.
 
-The paper writes noise: eps(x_bar) + (1 + s) * (eps(x) - eps(x_bar)), x_bar being the degraded image under the noise that
-was predicted. Here each sampling type's process x = alpha * x0 + spread * noise is written down in closed form, and what
-the node does to a step is compared with that rule in noise.
+The paper writes noise: eps(x_bar) + (1 + s) * (eps(x) - eps(x_bar)), x_bar being the degraded image under the noise
+that was predicted. Here each sampling type's process x = alpha * x0 + spread * noise is written down in closed form,
+and what the node does to a step is compared with that rule in noise.
 """
 
 import comfy.model_sampling as sampling
@@ -89,7 +89,9 @@ def test_a_guided_step_is_the_papers_rule_in_noise(host, guide, name):
         degraded = mask * blur(x0, BLUR) + (1 - mask) * x0
 
         noise = (x - alpha * x0) / spread  # what the model takes for noise
-        torch.testing.assert_close(x_bar, alpha * degraded + spread * noise, rtol=1e-4, atol=1e-4 * float(x.abs().max()))
+        torch.testing.assert_close(
+            x_bar, alpha * degraded + spread * noise, rtol=1e-4, atol=1e-4 * float(x.abs().max())
+        )
         noise_bar = (x_bar - alpha * x0_bar) / spread
         guided_noise = noise_bar + (1 + SCALE) * (noise - noise_bar)
         rebuilt = alpha * result + spread * guided_noise  # x again, if the result is what that noise leaves of x

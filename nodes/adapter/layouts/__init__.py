@@ -39,7 +39,7 @@ _FLUX = ("double_blocks", "single_blocks")
 _COSMOS = ("patch_temporal", "patch_spatial", "patch_spatial")
 
 # fmt: off
-# A subclass of a network may read its tokens in another order, so a line holds for its very class.
+# A subclass of a transformer may read its tokens in another order, so a line holds for its very class.
 LAYOUTS = {
     "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": UNetLayout(),
     "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": JointLayout(("joint_blocks",)),
@@ -83,4 +83,8 @@ LAYOUTS = {
 def layout_for(network: nn.Module) -> Optional[Layout]:
     """The layout of a diffusion network's family, None for a family that is not in the table."""
     kind = type(getattr(network, "_orig_mod", network))  # torch.compile wraps the network
-    return LAYOUTS.get(f"{kind.__module__}.{kind.__qualname__}")
+    for base in kind.__mro__:
+        layout = LAYOUTS.get(f"{base.__module__}.{base.__qualname__}")
+        if layout is not None and (base is kind or isinstance(layout, UNetLayout)):
+            return layout
+    return None

@@ -35,9 +35,7 @@ class UNetLayout:
         name = f"{nearest[0]}.{nearest[1]}"
         return (nearest,), f"this model has no attention in its middle block; the nearest, {name}, is used"
 
-    def locate(
-        self, call, q: Tensor, k: Tensor, transformer_options: "dict[str, Any]"
-    ) -> Optional[Tokens]:
+    def locate(self, call, q: Tensor, k: Tensor, transformer_options: "dict[str, Any]") -> Optional[Tokens]:
         """The tokens of this attention call, None if the call is not inside a transformer block."""
         block, shape = transformer_options.get("block"), transformer_options.get("activations_shape")
         if block is None or shape is None:

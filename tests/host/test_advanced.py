@@ -1,0 +1,299 @@
+"""The Advanced node inside the real ComfyUI."""
+
+import logging
+
+import pytest
+import torch
+from by_hand import guide_noise
+from counting import Calls
+from reference import guide_by_reference, relative_error
+
+CLOSE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def model(host):
+    return host.unet()
+
+
+def sample(host, model, size=(12, 16), batch=1, **how):
+    positive, negative = host.conditioning(seed=1), host.conditioning(seed=2)
+    return host.sample(model, positive, negative, torch.zeros(batch, 4, *size), **{"steps": 2, **how})
+
+
+def block(section, number, index=0):
+    return lambda network: getattr(network, f"{section}_blocks")[number][1].transformer_blocks[index]
+
+
+@pytest.mark.parametrize("how", [{}, {"cfg": 1.0}, {"guider": "basic"}, {"batch": 2}], ids=str)
+@pytest.mark.parametrize("scale, blur_sigma", [(0.75, 1.0), (-0.5, 3.0)])
+def test_its_defaults_are_the_plain_node_bit_for_bit(host, guide, advanced, model, how, scale, blur_sigma):
+    plain = sample(host, guide(model, scale=scale, blur_sigma=blur_sigma), **how)
+    ours = sample(host, advanced(model, scale=scale, blur_sigma=blur_sigma), **how)
+    assert torch.equal(ours, plain)
+    assert not torch.equal(plain, sample(host, model, **how))
+
+
+def test_it_has_the_plain_nodes_defaults(guide, node_classes):
+    plain, advanced = (
+        {i.id: i.default for i in node_classes[name].define_schema().inputs if hasattr(i, "default")}
+        for name in ("SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced")
+    )
+    assert plain.items() <= advanced.items()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scale": 0.5},
+        {"blur_sigma": 2.0},
+        {"mask_threshold": 1.2},
+        {"start_percent": 0.3},
+        {"end_percent": 0.5},
+        {"scale_curve": "linear_fade_out"},
+        {"scale_curve": "cosine_fade_out"},
+        {"scale_curve": "fade_in"},
+        {"scale_curve": "bell"},
+        {"attention_blocks": "output.1"},
+        {"mask_mode": "soft_self_attention"},
+        {"mask_mode": "global_blur"},
+        {"mask_mode": "high_frequency"},
+        {"mask_mode": "random"},
+        {"mask_mode": "token_rank", "mask_upsampling": "bilinear"},
+        {"mask_upsampling": "bilinear"},
+        {"mask_feather": 1.0},
+        {"branch": "conditional"},
+        {"blur_kernel": 3},
+        {"rescale": 0.7},
+        {"rescale": 0.7, "rescale_mode": "partial"},
+        {"rescale": 0.7, "rescale_mode": "norm_clamp"},
+        {"projection": True},
+        {"apply_every": 2},
+        {"apply_every": 2, "reuse": True},
+        {"mask": torch.eye(16)},
+    ],
+    ids=str,
+)
+def test_every_input_changes_the_image_and_keeps_it_finite(host, advanced, model, change):
+    how = {"size": (16, 16), "steps": 3}
+    changed = sample(host, advanced(model, **change), **how)
+    assert changed.isfinite().all()
+    assert relative_error(changed, sample(host, advanced(model), **how)) > 1e-5
+    assert relative_error(changed, sample(host, model, **how)) > 1e-5
+    # The same choice gives the same image: nothing is left of an earlier run.
+    assert torch.equal(changed, sample(host, advanced(model, **change), **how))
+
+
+def test_no_scale_is_the_model_without_the_node(host, advanced, model):
+    calls = Calls(advanced(model, scale=0.0, mask_mode="token_rank", mask=torch.ones(8, 8)))
+    assert torch.equal(sample(host, calls.model), sample(host, model))
+    assert calls.guided() == []
+
+
+# Where the attention is read
+
+
+@pytest.mark.parametrize("name, place", [("output.1", block("output", 1)), ("input.1.0", block("input", 1))])
+def test_a_named_block_is_read(host, advanced, model, name, place):
+    ours = sample(host, advanced(model, attention_blocks=name), steps=1)
+    assert relative_error(ours, sample(host, guide_by_reference(model, block=place), steps=1)) < CLOSE
+
+
+def test_auto_is_the_first_transformer_of_the_middle(host, advanced):
+    sdxl = host.unet(family="sdxl")
+    images = [
+        sample(host, advanced(sdxl, attention_blocks=name)) for name in ("auto", " AUTO ", "middle.0", "middle.0.0")
+    ]
+    assert all(torch.equal(image, images[0]) for image in images)
+    assert not torch.equal(images[0], sample(host, advanced(sdxl, attention_blocks="middle.0.2")))
+
+
+@pytest.mark.parametrize("order", ["output.3, middle.0, output.1", "middle.0, output.1, output.3"])
+def test_several_blocks_are_averaged_on_the_finest_grid(host, advanced, model, order):
+    places = [block("output", 3), lambda network: network.middle_block[1].transformer_blocks[0], block("output", 1)]
+    ours = sample(host, advanced(model, attention_blocks=order, blur_kernel=9), size=(12, 18))
+    expected = guide_noise(model, 0.75, 1.0, 9, lambda network: [place(network) for place in places])
+    assert relative_error(ours, sample(host, expected, size=(12, 18))) < CLOSE
+
+
+def test_a_block_named_twice_counts_once_and_a_range_names_each(host, advanced, model):
+    one, twice = (
+        sample(host, advanced(model, attention_blocks=names)) for names in ("output.1", "output.1, output.1.0")
+    )
+    assert torch.equal(one, twice)
+    spanned, each = ("output.0-3", "output.0,output.1,output.2,output.3")
+    images = [sample(host, advanced(model, attention_blocks=names)) for names in (spanned, each)]
+    assert torch.equal(*images) and not torch.equal(images[0], one)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "attention_blocks must be 'auto' or a list such as"),
+        ("middle.0,", "attention_blocks must be 'auto' or a list such as"),
+        ("output.10", "names 'output.10', which this model lacks; it has input.1.0, input.3.0, middle.0.0, output.0.0"),
+        ("middle.0.1", "names 'middle.0.1', which this model lacks"),
+        ("output.2-4", "names 'output.4', which this model lacks"),
+        ("output.3-2", "the range 'output.3-2', whose end lies before its start"),
+        ("middle", "holds 'middle'; a block is named like"),
+        ("output.-1", "holds 'output.-1'; a block is named like"),
+        ("8", "names '8', which this model lacks"),
+    ],
+)
+def test_blocks_that_the_model_lacks_are_an_error_that_lists_what_it_has(advanced, model, text, message):
+    with pytest.raises(ValueError, match=message):
+        advanced(model, attention_blocks=text)
+
+
+def test_long_lists_of_blocks_are_shortened(host, advanced):
+    with pytest.raises(ValueError, match=r"middle\.0\.0-2, "):
+        advanced(host.unet(family="sdxl"), attention_blocks="middle.9")
+
+
+# Which branch is guided
+
+
+@pytest.mark.parametrize("branch, rerun", [("auto", (1,)), ("unconditional", (1,)), ("conditional", (0,))])
+def test_the_chosen_branch_is_evaluated_again(host, advanced, model, branch, rerun):
+    calls = Calls(advanced(model, branch=branch))
+    sample(host, calls.model)
+    assert [branches for _, branches in calls.seen] == [(1, 0), rerun] * 2
+
+
+def test_the_conditional_branch_is_read_and_degraded(host, advanced, model):
+    """With the prompts exchanged, CFG 0 for 1, and so no other guidance, both branches give the same image."""
+    one, other = host.conditioning(seed=1), host.conditioning(seed=2)
+    start = torch.zeros(1, 4, 12, 16)
+    conditional = host.sample(advanced(model, branch="conditional"), one, other, start, cfg=0.0)
+    exchanged = host.sample(advanced(model, branch="unconditional"), other, one, start, cfg=1.0000001)
+    assert relative_error(conditional, exchanged) < CLOSE
+    assert relative_error(conditional, host.sample(model, one, other, start, cfg=0.0)) > CLOSE
+
+
+def test_without_a_negative_conditional_is_auto(host, advanced, model):
+    images = [sample(host, advanced(model, branch=b), guider="basic") for b in ("auto", "conditional")]
+    assert torch.equal(*images)
+
+
+def test_unconditional_at_cfg_1_guides_nothing_and_says_why(host, advanced, model, caplog):
+    with caplog.at_level(logging.WARNING):
+        ours = sample(host, advanced(model, branch="unconditional"), cfg=1.0)
+    assert torch.equal(ours, sample(host, model, cfg=1.0))
+    assert caplog.text.count("the unconditional branch was not evaluated; it never is at CFG 1") == 1
+
+
+# How often it is evaluated
+
+
+@pytest.mark.parametrize("every, steps, evaluations", [(1, 6, 6), (2, 6, 3), (3, 6, 2), (3, 7, 3), (100, 6, 1)])
+@pytest.mark.parametrize("reuse", [False, True])
+def test_every_kth_step_is_evaluated(host, advanced, model, every, steps, evaluations, reuse):
+    calls = Calls(advanced(model, apply_every=every, reuse=reuse).clone())
+    sample(host, calls.model, size=(8, 8), steps=steps)
+    assert len(calls.guided()) == evaluations
+    assert calls.seen[0][0] == calls.guided()[0]  # the first step is
+
+
+def test_every_kth_counts_from_the_start_of_the_window(host, advanced, model):
+    calls = Calls(advanced(model, apply_every=2, start_percent=0.3))
+    sample(host, calls.model, size=(8, 8), steps=6)
+    main = [sigma for sigma, branches in calls.seen if len(branches) == 2]
+    inside = main[main.index(calls.guided()[0]) :]
+    assert len(inside) < len(main)
+    assert calls.guided() == inside[::2]
+
+
+def test_between_the_steps_it_is_skipped_or_applied_again(host, advanced, model):
+    """Two steps, the first one guided: without reuse the second is an unguided one, with reuse it is not."""
+    how = {"size": (8, 8), "steps": 2, "scheduler": "simple"}
+    first_only = sample(host, advanced(model, end_percent=0.5), **how)
+    assert torch.equal(sample(host, advanced(model, apply_every=2), **how), first_only)
+    again = sample(host, advanced(model, apply_every=2, reuse=True), **how)
+    full = sample(host, advanced(model), **how)
+    assert relative_error(again, first_only) > CLOSE and relative_error(again, full) > CLOSE
+
+
+def test_reuse_survives_a_curve_that_begins_at_nothing(host, advanced, model):
+    calls = Calls(advanced(model, apply_every=3, reuse=True, scale_curve="fade_in"))
+    assert sample(host, calls.model, size=(8, 8), steps=6, scheduler="simple").isfinite().all()
+    assert len(calls.guided()) in (2, 3)
+
+
+# Several nodes
+
+
+def test_two_nodes_whose_windows_adjoin_are_one(host, advanced, model):
+    one = sample(host, advanced(model), steps=4)
+    two = sample(host, advanced(advanced(model, end_percent=0.4), start_percent=0.4), steps=4)
+    assert torch.equal(one, two)
+
+
+def test_two_nodes_look_each_at_its_own_attention(host, advanced, model):
+    """The term of each is added: at one step, together they make the sum of their differences."""
+    ways = [
+        {"attention_blocks": "middle.0", "mask_mode": "token_rank"},
+        {"attention_blocks": "output.1", "branch": "conditional"},
+    ]
+    plain = sample(host, model, steps=1)
+    alone = [sample(host, advanced(model, **way), steps=1) - plain for way in ways]
+    together = sample(host, advanced(advanced(model, **ways[0]), **ways[1]), steps=1) - plain
+    assert relative_error(together, alone[0] + alone[1]) < CLOSE
+
+
+# Where in the image
+
+
+def test_a_full_mask_is_none_and_an_empty_one_guides_nothing(host, advanced, model):
+    guided = sample(host, advanced(model))
+    assert relative_error(sample(host, advanced(model, mask=torch.ones(1, 64, 64))), guided) < CLOSE
+    assert torch.equal(sample(host, advanced(model, mask=torch.zeros(30, 50))), sample(host, model))
+
+
+@pytest.mark.parametrize("size", [(12, 16), (96, 128), (7, 9), (5, 100), (1, 2)], ids=str)
+def test_a_mask_of_any_size_guides_its_part(host, advanced, model, size):
+    mask = torch.zeros(size)
+    mask[:, : max(1, size[1] // 2)] = 1
+    plain, ours = sample(host, model, steps=1), sample(host, advanced(model, mask=mask), steps=1)
+    assert relative_error(ours[..., :6], plain[..., :6]) > 1e-4
+    assert torch.equal(ours[..., 13:], plain[..., 13:])
+
+
+def test_masks_of_a_batch_repeat_in_turn(host, advanced, model):
+    masks = torch.stack([torch.ones(12, 16), torch.zeros(12, 16)])
+    plain, ours = sample(host, model, batch=3, steps=1), sample(host, advanced(model, mask=masks), batch=3, steps=1)
+    changed = [not torch.equal(a, b) for a, b in zip(ours, plain)]
+    assert changed == [True, False, True]
+
+
+def test_a_mask_with_nan_or_beyond_1_stays_a_mask(host, advanced, model):
+    wild = torch.full((12, 16), 5.0)
+    wild[:, 8:] = float("nan")
+    tame = torch.ones(12, 16)
+    tame[:, 8:] = 0
+    assert torch.equal(*(sample(host, advanced(model, mask=mask)) for mask in (wild, tame)))
+
+
+@pytest.mark.parametrize("mask", [torch.ones(5), torch.ones(2, 3, 4, 4), torch.ones(0, 4, 4), "mask"], ids=str)
+def test_what_is_no_mask_is_named_before_sampling(advanced, model, mask):
+    with pytest.raises(ValueError, match="mask must be a MASK of shape"):
+        advanced(model, mask=mask)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("name", ["scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "rescale"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -99.0])
+def test_numbers_that_are_none_are_named_before_sampling(advanced, model, name, value):
+    with pytest.raises(ValueError, match=f"{name} must"):
+        advanced(model, **{name: value})
+
+
+def test_modes_without_attention_need_none(host, advanced, caplog):
+    """A model without any attention cannot be guided by it, but by the blur of everything."""
+    bare = host.unet(depth=(0, 0), depth_middle=-1)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(sample(host, advanced(bare)), sample(host, bare))
+    assert "this model has no self-attention" in caplog.text
+    for mode in ("global_blur", "high_frequency"):
+        assert relative_error(sample(host, advanced(bare, mask_mode=mode)), sample(host, bare)) > CLOSE
