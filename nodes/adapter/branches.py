@@ -95,7 +95,13 @@ def evaluate(branch: Branch, step: Step, x: Tensor, args: "dict[str, Any]", node
     conds = [None, entries] if branch.negative else [entries, None]
     model = step.models.get(step.key(branch.entries[0]), args["model"])
     model_options = with_step(args["model_options"], None)
-    return comfy.samplers.calc_cond_batch(model, conds, x, args["sigma"], model_options)[int(branch.negative)]
+    replaced = model_options.get("sampler_calc_cond_batch_function")  # another node's way to evaluate the branches
+    if replaced is None:
+        out = comfy.samplers.calc_cond_batch(model, conds, x, args["sigma"], model_options)
+    else:
+        call = {"conds": conds, "input": x, "sigma": args["sigma"], "model": model, "model_options": model_options}
+        out = replaced(call)
+    return out[int(branch.negative)]
 
 
 def _placed(entry: "dict[str, Any]", x: Tensor, sigma: Tensor):

@@ -506,6 +506,68 @@ def test_context_windows_over_the_batch(host, guide, caplog):
     assert len(our_messages(caplog)) <= 1
 
 
+def test_unloading_the_model_between_steps(host, guide):
+    import comfy.model_management
+
+    guided = guide(host.unet())
+    positive, negative = prompts(host)
+    expected = host.sample(guided, positive, negative, latent(12, 16))
+    unloading = guided.clone()
+
+    def wrapper(apply_model, args):
+        comfy.model_management.free_memory(1e30, torch.device("cpu"))
+        comfy.model_management.soft_empty_cache()
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    unloading.set_model_unet_function_wrapper(wrapper)
+    assert relative_error(host.sample(unloading, positive, negative, latent(12, 16)), expected) < ONE_STEP
+
+
+@pytest.mark.parametrize("sag_first", [True, False])
+def test_a_node_that_evaluates_the_branches_its_own_way_is_asked_for_the_re_run(host, guide, sag_first):
+    """Skip-layer guidance in its simple form replaces how the branches are evaluated."""
+
+    def own_way(model):
+        model = model.clone()
+
+        def function(args):
+            asked.append([cond is not None for cond in args["conds"]])
+            out = comfy.samplers.calc_cond_batch(
+                args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
+            )
+            return [out[0], 0.9 * out[1]]
+
+        model.set_model_sampler_calc_cond_batch_function(function)
+        return model
+
+    asked, model = [], host.unet()
+    positive, negative = prompts(host)
+    both = own_way(guide(model)) if sag_first else guide(own_way(model))
+    ours = host.sample(both, positive, negative, latent(12, 16), steps=1)
+    assert asked == [[True, True], [False, True]] and ours.isfinite().all()
+
+
+@pytest.mark.parametrize("slg", ["SkipLayerGuidanceDiT", "SkipLayerGuidanceDiTSimple"])
+def test_skipped_layers_of_a_transformer(host, guide, slg):
+    from families import FAMILIES, build, conditioning
+
+    family = next(family for family in FAMILIES if family.config == "SD3")
+    model = build(family)
+    scale = {"scale": 3.0} if slg == "SkipLayerGuidanceDiT" else {}
+    skipping = node("nodes_slg", slg, start_percent=0.0, end_percent=1.0, double_layers="0", single_layers="", **scale)
+    start = torch.zeros(1, *family.latent)
+    positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
+
+    def run(patched):
+        return host.sample(patched, positive, negative, start, steps=1, cfg=3.0, scheduler="simple").double()
+
+    plain, only_slg, only_sag = run(model), run(skipping(model)), run(guide(model))
+    for both in (run(skipping(guide(model))), run(guide(skipping(model)))):
+        assert relative_error(both, only_slg) > 1e-4 and relative_error(both, only_sag) > 1e-4
+        if slg == "SkipLayerGuidanceDiT":
+            assert relative_error(both - only_sag, only_slg - plain) < 2e-5
+
+
 def test_two_samplers_share_one_patched_model(host, guide):
     guided = guide(host.unet())
     positive, negative = prompts(host)
