@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from peak_memory import PeakMemory
 
 from sag_core import received_attention
-from sag_core.attention import spread
+from sag_core.attention import DEFAULT_MAX_BYTES, spread
 
 
 def naive(q, k, heads, image=slice(None), mask=None):
@@ -120,3 +121,15 @@ def test_few_queries_stand_for_many_on_a_map_with_structure():
     assert errors[2] < errors[1] < errors[0] < 0.25 and errors[1] < 0.1
     assert flipped[1] < 0.03
     assert torch.equal(parts[1], received_attention(q, k, 4, max_queries=256))  # and always the same ones
+
+
+def test_memory_stays_within_bounds_at_any_number_of_heads_and_queries():
+    """4096 image and 512 text tokens, and 32768 of video: the budget for scores, one head's keys, and little more."""
+    peaks = []
+    for heads, image, text, max_queries in ((2, 4096, 512, None), (3, 4096, 512, None), (1, 32768, 0, 512)):
+        q, k = (x.bfloat16() for x in qk(1, heads, text + image, 128))
+        with PeakMemory() as memory:
+            received_attention(q, k, heads, image_tokens=slice(text, None), max_queries=max_queries)
+        peaks.append(memory.peak)
+        assert memory.peak <= 2 * DEFAULT_MAX_BYTES + 4 * image * 128 <= 128 * 2**20
+    assert abs(peaks[0] - peaks[1]) < 2**20

@@ -14,6 +14,7 @@ from real_host import randomise
 
 TEXT = 11  # tokens of text in every conditioning
 ALL_TEXT = torch.ones(1, TEXT, dtype=torch.int64)  # an attention mask that hides nothing
+PADDED_TEXT = (torch.arange(TEXT) < 8).long()[None]
 FLUX = dict(
     image_model="flux", in_channels=16, out_channels=16, vec_in_dim=8, context_in_dim=16, hidden_size=32,
     mlp_ratio=2.0, num_heads=2, depth=2, depth_single_blocks=4, axes_dim=[4, 6, 6], theta=10000, patch_size=2,
@@ -177,6 +178,12 @@ FAMILIES = [
         (16, 1, 9, 13), (1, 2, 2),
     ),
     Family(
+        "Qwen-Image (padded prompt)", "QwenImage",
+        dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
+             num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        (16, 1, 9, 13), (1, 2, 2), extras={"attention_mask": PADDED_TEXT},
+    ),
+    Family(
         "Qwen-Image-Edit (reference latents)", "QwenImage",
         dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
              num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
@@ -222,6 +229,10 @@ FAMILIES = [
         first=image_first, call=lambda block: 3 * block,
         extras={"clip_vision_output": type("Vision", (), {
             "penultimate_hidden_states": torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(4))})()},
+    ),
+    Family(
+        "Wan 2.1 (reference latent)", "WAN21_T2V", {**WAN, "in_dim_ref_conv": 16}, (16, 3, 10, 14), (1, 2, 2),
+        first=lambda length, image: 5 * 7, call=every_other, extras=reference(16, 1, 10, 14),
     ),
     Family(
         "Wan 2.1 VACE", "WAN21_Vace", {**WAN, "model_type": "vace", "vace_layers": 2, "vace_in_dim": 96},
