@@ -2,9 +2,9 @@
 
     python benchmarks/recording.py [--device cuda] [--dtype bfloat16] [--heads 24] [--repeat 3]
 
-A block is the attention and the linear layers of a diffusion transformer of that width; a forward pass is `depth` of them,
-of which the recorder reads `read`, as the node does by default. Fewer heads take less time and change the ratios to the
-attention little; the ratios to the forward pass they make worse, because the linear layers shrink faster.
+A block is the attention and the linear layers of a diffusion transformer of that width; a forward pass is `depth` of
+them, of which the recorder reads `read`, as the node does by default. Fewer heads take less time and hardly change the
+ratios to the attention; the ratios to the forward pass they make worse, because the linear layers shrink faster.
 """
 
 import argparse

@@ -24,7 +24,8 @@ class Call(SimpleNamespace):
 
 
 def network(**lists):
-    return SimpleNamespace(**{"patch_size": 2, **{name: [None] * n if type(n) is int else n for name, n in lists.items()}})
+    blocks = {name: [None] * length if length is not None else None for name, length in lists.items()}
+    return SimpleNamespace(patch_size=2, **blocks)
 
 
 def test_block_numbers_count_through_all_lists():

@@ -22,9 +22,7 @@ def naive(q, k, heads, image=slice(None), mask=None):
 
 def qk(b, heads, n, d, key_heads=None, seed=0):
     noise = torch.Generator().manual_seed(seed)
-    return 2 * torch.randn(b, heads, n, d, generator=noise), 2 * torch.randn(
-        b, key_heads or heads, n, d, generator=noise
-    )
+    return tuple(2 * torch.randn(b, count, n, d, generator=noise) for count in (heads, key_heads or heads))
 
 
 def allowed(*shape, seed=1):

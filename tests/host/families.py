@@ -255,7 +255,8 @@ FAMILIES = [
     Family(
         "Cosmos 1", "CosmosT2V",
         {**PREDICT2, "image_model": "cosmos", "block_config": "FA-CA-MLP", "block_x_format": "THWBD",
-         "affline_emb_norm": True, "extra_per_block_abs_pos_emb": True, "extra_per_block_abs_pos_emb_type": "learnable"},
+         "affline_emb_norm": True, "extra_per_block_abs_pos_emb": True,
+         "extra_per_block_abs_pos_emb_type": "learnable"},
         (16, 3, 10, 14), (1, 2, 2), first=image_first, call=every_other,
     ),
     Family(
@@ -266,12 +267,14 @@ FAMILIES = [
     ),
     Family(
         "Stable Video Diffusion", "SVD_img2vid",
-        dict(image_size=32, model_channels=32, in_channels=8, out_channels=4, num_res_blocks=[1, 1], channel_mult=[1, 2],
-             transformer_depth=[1, 1], transformer_depth_output=[1, 1, 1, 1], transformer_depth_middle=1,
+        dict(image_size=32, model_channels=32, in_channels=8, out_channels=4, num_res_blocks=[1, 1],
+             channel_mult=[1, 2], transformer_depth=[1, 1], transformer_depth_output=[1, 1, 1, 1],
+             transformer_depth_middle=1,
              context_dim=16, num_head_channels=16, num_heads=-1, use_spatial_transformer=True,
              use_linear_in_transformer=True, adm_in_channels=768, num_classes="sequential", use_temporal_attention=True,
-             use_temporal_resblock=True, extra_ff_mix_layer=True, merge_strategy="learned_with_images", merge_factor=0.0,
-             use_spatial_context=True, video_kernel_size=[3, 1, 1], disable_temporal_crossattention=False, legacy=False),
+             use_temporal_resblock=True, extra_ff_mix_layer=True, merge_strategy="learned_with_images",
+             merge_factor=0.0, use_spatial_context=True, video_kernel_size=[3, 1, 1], legacy=False,
+             disable_temporal_crossattention=False),
         (4, 10, 14), (2, 2), first=image_first, pooled=0, batch=3, chosen={("middle", 0, 0): 8}, mixes=True,
     ),
     Family(
@@ -344,10 +347,8 @@ def _known(config, network, unet_config):
     }.get(network.get("image_model"))  # fmt: skip
     if parameters is None:
         return unet_config
-    names = set(
-        parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters
-    )
-    return {name: value for name, value in unet_config.items() if name in names | {"image_model", "dtype"}}
+    known = parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters
+    return {name: value for name, value in unet_config.items() if name in {*known, "image_model", "dtype"}}
 
 
 def conditioning(family, seed=0, batch=1):
