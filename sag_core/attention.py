@@ -9,7 +9,6 @@ from torch import Tensor
 from .checks import check_floating, check_number
 
 DEFAULT_MAX_BYTES = 32 * 2**20
-_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def received_attention(
@@ -96,7 +95,7 @@ def received_attention(
 
 
 def spread(count: int, wanted: int) -> Tensor:
-    """`wanted` positions of `count`, one in each equal share, at places in their shares that never fall into step.
+    """`wanted` positions of `count`, one in each equal share, at places within the shares that always differ.
 
     A constant stride would meet the same columns of a token grid again and again.
 
@@ -104,10 +103,10 @@ def spread(count: int, wanted: int) -> Tensor:
         (wanted,) int64, ascending.
 
     >>> spread(12, 4).tolist()
-    [0, 4, 6, 11]
+    [0, 4, 8, 9]
     """
     edges = torch.arange(wanted + 1) * count // wanted
-    places = (torch.arange(wanted, dtype=torch.float64) * _GOLDEN_RATIO) % 1
+    places = (torch.arange(wanted, dtype=torch.float64) * 2**0.5) % 1  # irrational: never in step with rows
     return edges[:-1] + (places * edges.diff()).long()
 
 

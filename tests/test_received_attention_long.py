@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from peak_memory import PeakMemory
 
 from sag_core import received_attention
-from sag_core.attention import spread
+from sag_core.attention import DEFAULT_MAX_BYTES, spread
 
 
 def naive(q, k, heads, image=slice(None), mask=None):
@@ -21,9 +22,7 @@ def naive(q, k, heads, image=slice(None), mask=None):
 
 def qk(b, heads, n, d, key_heads=None, seed=0):
     noise = torch.Generator().manual_seed(seed)
-    return 2 * torch.randn(b, heads, n, d, generator=noise), 2 * torch.randn(
-        b, key_heads or heads, n, d, generator=noise
-    )
+    return tuple(2 * torch.randn(b, count, n, d, generator=noise) for count in (heads, key_heads or heads))
 
 
 def allowed(*shape, seed=1):
@@ -120,3 +119,18 @@ def test_few_queries_stand_for_many_on_a_map_with_structure():
     assert errors[2] < errors[1] < errors[0] < 0.25 and errors[1] < 0.1
     assert flipped[1] < 0.03
     assert torch.equal(parts[1], received_attention(q, k, 4, max_queries=256))  # and always the same ones
+
+
+def test_memory_stays_within_bounds_at_any_number_of_heads_and_queries():
+    """4096 image and 512 text tokens, and 32768 of video: the budget for scores, one head's keys, and little more.
+
+    A chunk of scores is full with fewer queries than all and one head; more of either come one chunk after the other.
+    """
+    peaks = []
+    for heads, image, text, max_queries in ((1, 4096, 512, 2048), (2, 4096, 512, 2048), (1, 32768, 0, 256)):
+        q, k = (x.bfloat16() for x in qk(1, heads, text + image, 128))
+        with PeakMemory() as memory:
+            received_attention(q, k, heads, image_tokens=slice(text, None), max_queries=max_queries)
+        peaks.append(memory.peak)
+        assert memory.peak <= 2 * DEFAULT_MAX_BYTES + 4 * image * 128 <= 128 * 2**20
+    assert abs(peaks[0] - peaks[1]) < 2**20

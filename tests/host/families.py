@@ -14,6 +14,7 @@ from real_host import randomise
 
 TEXT = 11  # tokens of text in every conditioning
 ALL_TEXT = torch.ones(1, TEXT, dtype=torch.int64)  # an attention mask that hides nothing
+PADDED_TEXT = (torch.arange(TEXT) < 8).long()[None]
 FLUX = dict(
     image_model="flux", in_channels=16, out_channels=16, vec_in_dim=8, context_in_dim=16, hidden_size=32,
     mlp_ratio=2.0, num_heads=2, depth=2, depth_single_blocks=4, axes_dim=[4, 6, 6], theta=10000, patch_size=2,
@@ -177,6 +178,12 @@ FAMILIES = [
         (16, 1, 9, 13), (1, 2, 2),
     ),
     Family(
+        "Qwen-Image (padded prompt)", "QwenImage",
+        dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
+             num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        (16, 1, 9, 13), (1, 2, 2), extras={"attention_mask": PADDED_TEXT},
+    ),
+    Family(
         "Qwen-Image-Edit (reference latents)", "QwenImage",
         dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
              num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
@@ -224,6 +231,10 @@ FAMILIES = [
             "penultimate_hidden_states": torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(4))})()},
     ),
     Family(
+        "Wan 2.1 (reference latent)", "WAN21_T2V", {**WAN, "in_dim_ref_conv": 16}, (16, 3, 10, 14), (1, 2, 2),
+        first=lambda length, image: 5 * 7, call=every_other, extras=reference(16, 1, 10, 14),
+    ),
+    Family(
         "Wan 2.1 VACE", "WAN21_Vace", {**WAN, "model_type": "vace", "vace_layers": 2, "vace_in_dim": 96},
         (16, 3, 10, 14), (1, 2, 2), first=image_first,
     ),
@@ -244,7 +255,8 @@ FAMILIES = [
     Family(
         "Cosmos 1", "CosmosT2V",
         {**PREDICT2, "image_model": "cosmos", "block_config": "FA-CA-MLP", "block_x_format": "THWBD",
-         "affline_emb_norm": True, "extra_per_block_abs_pos_emb": True, "extra_per_block_abs_pos_emb_type": "learnable"},
+         "affline_emb_norm": True, "extra_per_block_abs_pos_emb": True,
+         "extra_per_block_abs_pos_emb_type": "learnable"},
         (16, 3, 10, 14), (1, 2, 2), first=image_first, call=every_other,
     ),
     Family(
@@ -255,12 +267,14 @@ FAMILIES = [
     ),
     Family(
         "Stable Video Diffusion", "SVD_img2vid",
-        dict(image_size=32, model_channels=32, in_channels=8, out_channels=4, num_res_blocks=[1, 1], channel_mult=[1, 2],
-             transformer_depth=[1, 1], transformer_depth_output=[1, 1, 1, 1], transformer_depth_middle=1,
+        dict(image_size=32, model_channels=32, in_channels=8, out_channels=4, num_res_blocks=[1, 1],
+             channel_mult=[1, 2], transformer_depth=[1, 1], transformer_depth_output=[1, 1, 1, 1],
+             transformer_depth_middle=1,
              context_dim=16, num_head_channels=16, num_heads=-1, use_spatial_transformer=True,
              use_linear_in_transformer=True, adm_in_channels=768, num_classes="sequential", use_temporal_attention=True,
-             use_temporal_resblock=True, extra_ff_mix_layer=True, merge_strategy="learned_with_images", merge_factor=0.0,
-             use_spatial_context=True, video_kernel_size=[3, 1, 1], disable_temporal_crossattention=False, legacy=False),
+             use_temporal_resblock=True, extra_ff_mix_layer=True, merge_strategy="learned_with_images",
+             merge_factor=0.0, use_spatial_context=True, video_kernel_size=[3, 1, 1], legacy=False,
+             disable_temporal_crossattention=False),
         (4, 10, 14), (2, 2), first=image_first, pooled=0, batch=3, chosen={("middle", 0, 0): 8}, mixes=True,
     ),
     Family(
@@ -333,10 +347,8 @@ def _known(config, network, unet_config):
     }.get(network.get("image_model"))  # fmt: skip
     if parameters is None:
         return unet_config
-    names = set(
-        parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters
-    )
-    return {name: value for name, value in unet_config.items() if name in names | {"image_model", "dtype"}}
+    known = parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters
+    return {name: value for name, value in unet_config.items() if name in {*known, "image_model", "dtype"}}
 
 
 def conditioning(family, seed=0, batch=1):

@@ -158,3 +158,24 @@ def one_step(model, family, noise):
     comfy.sample.sample(
         model, noise, 1, 1.0, "euler", "simple", positive, positive, torch.zeros_like(noise), disable_pbar=True
     )
+
+
+@pytest.mark.parametrize("name", ["Flux.1 dev", "Wan 2.1 text to video", "Kandinsky 5 video"])
+def test_areas_and_masks_of_a_prompt(name, guide, caplog):
+    """Two prompts, one in an area and one under a mask, on images and on videos."""
+    family = next((family for family in HERE if family.name == name), None)
+    if family is None:
+        pytest.skip(f"this host has no {name}")
+    height, width = family.latent[-2:]
+    mask = torch.zeros(1, height * 8, width * 8)
+    mask[:, :, : width * 4] = 1
+    (text, extras), (other, more) = conditioning(family, seed=1)[0], conditioning(family, seed=3)[0]
+    area = (6, 8, 2, 4)
+    negative = [[text, {**extras, "area": area, "strength": 0.7}], [other, {**more, "mask": mask}]]
+    images, latent = [], torch.zeros(1, *family.latent)
+    for model in (build(family), guide(build(family))):
+        images.append(
+            RealHost().sample(model, conditioning(family, seed=4), negative, latent, cfg=4.0, scheduler="simple")
+        )
+    assert images[1].isfinite().all() and not torch.equal(*images)
+    assert not [record for record in caplog.records if record.name == "self-attention-guidance"]

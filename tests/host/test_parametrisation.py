@@ -89,13 +89,12 @@ def test_a_guided_step_is_the_papers_rule_in_noise(host, guide, name):
         degraded = mask * blur(x0, BLUR) + (1 - mask) * x0
 
         noise = (x - alpha * x0) / spread  # what the model takes for noise
-        torch.testing.assert_close(
-            x_bar, alpha * degraded + spread * noise, rtol=1e-4, atol=1e-4 * float(x.abs().max())
-        )
+        within = {"rtol": 1e-4, "atol": 1e-4 * float(x.abs().max())}
+        torch.testing.assert_close(x_bar, alpha * degraded + spread * noise, **within)
         noise_bar = (x_bar - alpha * x0_bar) / spread
         guided_noise = noise_bar + (1 + SCALE) * (noise - noise_bar)
         rebuilt = alpha * result + spread * guided_noise  # x again, if the result is what that noise leaves of x
-        torch.testing.assert_close(rebuilt, x, rtol=1e-4, atol=1e-4 * float(x.abs().max()))
+        torch.testing.assert_close(rebuilt, x, **within)
         assert (result - x0).abs().max() > 1e-3 * x0.abs().max()
     if name.startswith("flow") or name == "Flux":  # at the first step nothing of the image is left to degrade
         assert float(before[0][1][0]) == pytest.approx(1.0, abs=1e-3)
