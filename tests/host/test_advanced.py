@@ -1,6 +1,7 @@
 """The Advanced node inside the real ComfyUI."""
 
 import logging
+import sys
 
 import pytest
 import torch
@@ -143,6 +144,28 @@ def test_a_block_named_twice_counts_once_and_a_range_names_each(host, advanced, 
 def test_blocks_that_the_model_lacks_are_an_error_that_lists_what_it_has(advanced, model, text, message):
     with pytest.raises(ValueError, match=message):
         advanced(model, attention_blocks=text)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("output.10", ["J"]),
+        ("output.10.1, output.9", ["K", "I"]),
+        ("OUTPUT.9-10", ["I", "J"]),
+        ("1", ["one"]),
+        ("10", ["ten"]),
+        ("9 - 11", ["nine", "ten", "eleven"]),
+    ],
+)
+def test_numbers_match_exactly(node_classes, text, expected):
+    """1 is not 10: neither for UNets, nor for transformers, whose blocks have one number."""
+    package = node_classes["SAGSelfAttentionGuidanceAdvanced"].__module__.rpartition(".")[0]
+    parse_blocks = sys.modules[f"{package}.adapter.blocks"].parse_blocks
+    unet = {"output.9.0": "I", "output.10.0": "J", "output.10.1": "K"}
+    blocks = {**unet, "1": "one", "9": "nine", "10": "ten", "11": "eleven"}
+    assert list(parse_blocks(text, blocks)) == expected
+    with pytest.raises(ValueError, match="'output.1', which this model lacks; it has output.9.0, output.10.0-1$"):
+        parse_blocks("output.1", unet)
 
 
 def test_long_lists_of_blocks_are_shortened(host, advanced):
