@@ -1,16 +1,14 @@
 """The contract of the adapter, on the stand-in host: where no ComfyUI is at hand, this is what covers the adapter."""
 
-import sys
-
-import comfyui
+import on_standin
 import pytest
 
-if "comfy.options" in sys.modules:
+if on_standin.REAL_HOST_LOADED:
     pytest.skip("the real ComfyUI is loaded here: tests/host runs this contract", allow_module_level=True)
 
-sys.path.insert(0, str(comfyui.ROOT / "tests" / "standin"))
+NODE = on_standin.node_classes()["SAGSelfAttentionGuidance"]
 
-from contract import *  # noqa: E402, F403
+from contract import *  # noqa: E402, F403  (needs the stand-in, which loading the pack has put in place)
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +20,7 @@ def host():
 
 @pytest.fixture(scope="module")
 def guide():
-    import asyncio
-
-    from conftest import load_package
-
-    pack = load_package("pack_under_test", comfyui.ROOT)
-    (node, *_) = asyncio.run(_node_list(pack))
-
     def guide(model, scale=0.75, blur_sigma=1.0):
-        return node.execute(model=model, scale=scale, blur_sigma=blur_sigma).args[0]
+        return NODE.execute(model=model, scale=scale, blur_sigma=blur_sigma).args[0]
 
     return guide
-
-
-async def _node_list(pack):
-    return await (await pack.comfy_entrypoint()).get_node_list()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import on_standin
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,11 +20,14 @@ TITLE_HEIGHT = 30  # the frontend draws a node's title above its position
 def pack_schemas() -> dict:
     """Inputs of the pack's nodes by node id, in order: type, and for numbers default, min, max."""
     return {
-        "SAGSelfAttentionGuidance": {
-            "model": {"type": "MODEL"},
-            "scale": {"type": "FLOAT", "default": 0.75, "min": -2.0, "max": 5.0},
-            "blur_sigma": {"type": "FLOAT", "default": 1.0, "min": 0.0, "max": 10.0},
+        node_id: {
+            field.id: {
+                "type": field.get_io_type(),
+                **{name: getattr(field, name) for name in ("default", "min", "max") if hasattr(field, name)},
+            }
+            for field in node.define_schema().inputs
         }
+        for node_id, node in on_standin.node_classes().items()
     }
 
 
