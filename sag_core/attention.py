@@ -9,6 +9,7 @@ from torch import Tensor
 from .checks import check_floating, check_number
 
 DEFAULT_MAX_BYTES = 32 * 2**20
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def received_attention(
@@ -17,13 +18,15 @@ def received_attention(
     heads: int,
     *,
     image_tokens: slice = slice(None),
+    mask: Optional[Tensor] = None,
     scale: Optional[float] = None,
+    max_queries: Optional[int] = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
     query_weights: Optional[Tensor] = None,
 ) -> Tensor:
     """Attention that every image token receives from all image tokens, with mean 1 (SAG section 4, `A_t`).
 
-    `received[k] = (keys / queries) * sum_q mean_heads softmax_k(scale * q . k)`
+    `received[k] = (keys / queries) * sum_q mean_heads softmax_k(scale * q . k + mask)`
 
     Rows of the softmax sum to 1, so the mean over tokens is 1 at any resolution, and "above 1" reads "above average".
     In a joint text+image attention, give `image_tokens`: the softmax then runs over the image keys alone, which equals
@@ -36,7 +39,11 @@ def received_attention(
         k: keys in the same form; its heads may be fewer where they divide `heads` (grouped-query attention).
         heads: number of query heads.
         image_tokens: where the image tokens lie on the token axis of both `q` and `k`; default all.
+        mask: what the attention hides: booleans (True is seen) or numbers added to the scores, broadcastable to
+            (b, heads, n, n) over the tokens of `q` and `k`; two axes are (n, n), three (b, n, n). A query that sees no
+            image token counts for nothing.
         scale: factor on the scores; default `d ** -0.5`.
+        max_queries: where there are more queries, so many of them, spread evenly, stand for all; default all.
         max_bytes: upper bound of the working memory for scores, in bytes.
         query_weights: (b, queries), how much each image token's attention counts, with mean 1; default all alike.
 
@@ -44,9 +51,11 @@ def received_attention(
         (b, n) float32 on the device of `q`, n being the number of image tokens among the keys.
 
     Raises:
-        ValueError: shapes that do not fit each other or `heads`, integer tensors, no image token.
+        ValueError: shapes that do not fit each other, `heads` or the mask, integer tensors, no image token.
     """
     q, k = _split_heads(q, k, heads)
+    if mask is not None:
+        mask = _cut_mask(mask, q, k, image_tokens)
     q, k = q[:, :, image_tokens], k[:, :, image_tokens]
     batch, _, queries, width = q.shape  # (b, heads, q, d)
     key_heads, keys = k.shape[1:3]  # (b, key_heads, k, d)
@@ -56,9 +65,14 @@ def received_attention(
         scale = width**-0.5
     check_number("scale", scale)
     check_number("max_bytes", max_bytes, low=1)
-
     if query_weights is not None and query_weights.shape != (batch, queries):
         raise ValueError(f"query_weights must have shape {(batch, queries)}, got {tuple(query_weights.shape)}")
+    chosen_queries = None
+    if max_queries is not None:
+        check_number("max_queries", max_queries, low=1)
+        if max_queries < queries:
+            chosen_queries = spread(queries, int(max_queries)).to(q.device)
+            queries = len(chosen_queries)
 
     # Long rows first: a chunk holds whole score rows of one head, and several heads only where they all fit.
     rows_at_once = min(queries, max(1, int(max_bytes) // (4 * keys)))
@@ -69,21 +83,66 @@ def received_attention(
         for first in range(0, heads, heads_at_once):
             chosen = torch.arange(first, min(first + heads_at_once, heads), device=k.device)
             keys_t = k[row, chosen // (heads // key_heads)].float().transpose(1, 2)  # (heads, d, k)
+            some_heads = slice(first, first + heads_at_once)
             for start in range(0, queries, rows_at_once):
-                part = q[row, first : first + heads_at_once, start : start + rows_at_once]
-                weights = None if query_weights is None else query_weights[row, start : start + rows_at_once]
-                sums += _column_sums(part.float() * scale, keys_t, weights)
-    return received * (keys / (queries * heads))
+                rows = slice(start, start + rows_at_once)
+                rows = rows if chosen_queries is None else chosen_queries[rows]
+                part_of_mask = None if mask is None else _part(mask, row, some_heads, rows)
+                weights = None if query_weights is None else query_weights[row, rows]
+                sums += _column_sums(q[row, some_heads][:, rows].float() * scale, keys_t, part_of_mask, weights)
+    # The sum over keys is the number of rows that see anything, whatever a mask hides: dividing by it gives mean 1.
+    return received / received.mean(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _column_sums(q: Tensor, keys_t: Tensor, query_weights: Optional[Tensor]) -> Tensor:
+def spread(count: int, wanted: int) -> Tensor:
+    """`wanted` positions of `count`, one in each equal share, at places in their shares that never fall into step.
+
+    A constant stride would meet the same columns of a token grid again and again.
+
+    Returns:
+        (wanted,) int64, ascending.
+
+    >>> spread(12, 4).tolist()
+    [0, 4, 6, 11]
+    """
+    edges = torch.arange(wanted + 1) * count // wanted
+    places = (torch.arange(wanted, dtype=torch.float64) * _GOLDEN_RATIO) % 1
+    return edges[:-1] + (places * edges.diff()).long()
+
+
+def _column_sums(q: Tensor, keys_t: Tensor, mask: Optional[Tensor], query_weights: Optional[Tensor]) -> Tensor:
     """Sum the softmax of q @ keys_t over heads and weighted queries: (heads, q, d), (heads, d, k), (q,) -> (k,)."""
     scores = torch.bmm(q, keys_t)  # (heads, q, k)
-    scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-    weights = scores.sum(-1, keepdim=True).reciprocal_()  # one over each row's sum: normalising without a second pass
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
+    scores.sub_(scores.amax(-1, keepdim=True).clamp_min_(torch.finfo(torch.float32).min)).exp_()
+    tiny = torch.finfo(torch.float32).tiny  # where a mask hides every key the sum is 0
+    weights = scores.sum(-1, keepdim=True).clamp_min_(tiny).reciprocal_()  # normalises without a second pass
     if query_weights is not None:
         weights.mul_(query_weights[:, None])
     return torch.bmm(weights.transpose(1, 2), scores).sum((0, 1))
+
+
+def _cut_mask(mask: Tensor, q: Tensor, k: Tensor, image_tokens: slice) -> Tensor:
+    """Bring a mask to four axes and cut the image tokens out of those that are not broadcast."""
+    whole = (*q.shape[:3], k.shape[2])
+    if mask.ndim not in (2, 3, 4) or not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise ValueError(
+            f"mask must be boolean or floating-point with 2 to 4 axes, got {mask.dtype} {tuple(mask.shape)}"
+        )
+    mask = mask[None] if mask.ndim == 2 else mask
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    if any(size not in (1, full) for size, full in zip(mask.shape, whole)):
+        raise ValueError(f"mask must broadcast to {whole}, got {tuple(mask.shape)}")
+    mask = mask[:, :, image_tokens] if mask.shape[2] > 1 else mask
+    return mask[..., image_tokens] if mask.shape[3] > 1 else mask
+
+
+def _part(mask: Tensor, row: int, heads: slice, queries: "slice | Tensor") -> Tensor:
+    """The piece of a four-axes mask that belongs to a chunk of scores, (heads or 1, q or 1, k or 1)."""
+    part = mask[row if mask.shape[0] > 1 else 0]
+    part = part[heads] if part.shape[0] > 1 else part
+    return part[:, queries] if part.shape[1] > 1 else part
 
 
 def _split_heads(q: Tensor, k: Tensor, heads: int) -> "tuple[Tensor, Tensor]":

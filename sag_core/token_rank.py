@@ -15,7 +15,9 @@ def token_rank(
     heads: int,
     *,
     image_tokens: slice = slice(None),
+    mask: Optional[Tensor] = None,
     scale: Optional[float] = None,
+    max_queries: Optional[int] = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
     steps: int = STEPS,
 ) -> Tensor:
@@ -29,7 +31,8 @@ def token_rank(
     stationary distribution and no damping is needed.
 
     Args:
-        q, k, heads, image_tokens, scale, max_bytes: see `received_attention`; q and k must hold the same tokens.
+        q, k, heads, image_tokens, mask, scale, max_queries, max_bytes: see `received_attention`; q and k must hold
+            the same tokens.
         steps: power steps, at least 1.
 
     Returns:
@@ -41,6 +44,8 @@ def token_rank(
     rank = None
     for _ in range(steps):
         rank = received_attention(
-            q, k, heads, image_tokens=image_tokens, scale=scale, max_bytes=max_bytes, query_weights=rank
-        )
+            q, k, heads,
+            image_tokens=image_tokens, mask=mask, scale=scale, max_queries=max_queries, max_bytes=max_bytes,
+            query_weights=rank,
+        )  # fmt: skip
     return rank

@@ -19,7 +19,7 @@ def imports(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sag_core").rglob("*.py")), ids=lambda path: path.name)
 def test_the_core_needs_only_torch_einops_and_numpy(path):
-    allowed = {"torch", "einops", "numpy", "math", "typing", "collections", "dataclasses", "numbers", "enum"}
+    allowed = {"torch", "einops", "numpy", "collections", "math", "typing", "dataclasses", "numbers", "enum"}
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 

@@ -2,7 +2,7 @@
 
 patch.py      puts guidance on a ModelPatcher and guides a step after CFG
 recording.py  notes the attention that tokens receive while the host evaluates its branches
-layouts.py    where a model family keeps its image tokens: a line per family
+layouts/      where a model family keeps its image tokens: a line per family
 blocks.py     reads which attention blocks a user wants
 timing.py     when a node guides: its window, its curve, every k-th step
 branches.py   the branch that is guided: its entries, its attention map, its re-run

@@ -67,7 +67,7 @@ def branch_map(branch: Branch, step: Step, view: View, x: Tensor, sigma: Tensor)
         region = _region(part.area, x)
         weight = part.mult[:, :1].float()
         keys = [(step.key(entry), block, view.statistic) for block in view.blocks]
-        seen = [_readable(step.maps.get(key), part.input_x) for key in keys]
+        seen = [_readable(step, key, part.input_x) for key in keys]
         received, grid = average_maps([m.received.to(x.device) for m in seen], [m.grid for m in seen], view.upsampling)
         if view.shuffle_seed is not None:
             received = shuffled_tokens(received, view.shuffle_seed)
@@ -102,9 +102,12 @@ def _region(area: "Optional[list[int]]", x: Tensor) -> "tuple[slice, ...]":
     return (slice(None), slice(None), *(slice(start, start + size) for size, start in zip(sizes, offsets)))
 
 
-def _readable(seen: "AttentionMap | Unreadable | None", part: Tensor) -> AttentionMap:
+def _readable(step: Step, key: tuple, part: Tensor) -> AttentionMap:
+    """The recording of an entry's block, made for this part of the latent."""
+    seen = step.maps.get(key)
     if seen is None:
-        raise NotGuidable("the model's self-attention was not seen at this step")
+        kind = type(getattr(step.models.get(key[0]), "diffusion_model", None)).__name__
+        raise NotGuidable(f"the self-attention of this model ({kind}) was not seen at this step")
     if isinstance(seen, Unreadable):
         raise NotGuidable(seen.reason)
     if seen.latent_size != tuple(part.shape[2:]) or seen.received.shape[0] != part.shape[0]:

@@ -28,6 +28,7 @@ STEP = f"{NAME}_step"
 CALL = f"{NAME}_call"
 OVERRIDE = "optimized_attention_override"
 PREVIOUS_OVERRIDE = f"{NAME}_previous_override"
+MAX_QUERIES = 4096  # of longer sequences so many evenly spread queries stand for all: time grows with length alone
 
 
 class Listener(NamedTuple):
@@ -134,37 +135,60 @@ class Step:
 class Call:
     """One call of the network, which may hold several conditioning entries one after the other in the batch."""
 
-    def __init__(self, step: Step, layout, x: Tensor, keys: "list[tuple]") -> None:
+    def __init__(
+        self, step: Step, layout, network, x: Tensor, keys: "list[tuple]", arguments: "dict[str, Any]"
+    ) -> None:
         rows = x.shape[0] // len(keys)
         self.step = step
         self.layout = layout
+        self.network = network
+        self.arguments = arguments  # what the network is given beside the latent: reference images and the like
+        self.seen = 0  # attention calls so far
+        self.located = 0  # those of them that the layout knew as a block's self-attention
         self.batch = x.shape[0]
         self.latent_size = tuple(x.shape[2:])
         self.rows = [(key, slice(i * rows, (i + 1) * rows)) for i, key in enumerate(keys) if step.lacks(key)]
         self._seen: set[Block] = set()
 
-    def observe(self, q: Tensor, k: Tensor, heads: int, transformer_options: "dict[str, Any]") -> None:
+    def observe(
+        self, q: Tensor, k: Tensor, heads: int, transformer_options: "dict[str, Any]", mask=None, scale=None
+    ) -> None:
         """Record this attention call if it is the first of a block that is listened to: the self-attention."""
-        tokens = self.layout.locate(q, k, transformer_options)
+        tokens = self.layout.locate(self, q, k, transformer_options)
+        self.seen += 1
+        self.located += tokens is not None
         if tokens is None or tokens.block not in self.step.blocks or tokens.block in self._seen:
             return
         self._seen.add(tokens.block)
         for key, rows in self.rows:
             for statistic in self.step.blocks[tokens.block]:
                 if (key, tokens.block, statistic) not in self.step.maps:
-                    seen = self._read(q, k, heads, tokens, rows, statistic)
+                    seen = self._read(q, k, heads, tokens, rows, mask, scale, statistic)
                     self.step.maps[key, tokens.block, statistic] = seen
 
-    def _read(self, q: Tensor, k: Tensor, heads: int, tokens, rows: slice, statistic) -> "AttentionMap | Unreadable":
-        count = q.shape[-2]
-        if q.shape[0] != self.batch or k.shape[0] != self.batch or k.shape[-2] != count:
+    def _read(
+        self, q: Tensor, k: Tensor, heads: int, tokens, rows: slice, mask, scale, statistic
+    ) -> "AttentionMap | Unreadable":
+        queries, keys = q.shape[-2], k.shape[-2]
+        image = math.prod(tokens.grid)
+        if q.shape[0] != self.batch or k.shape[0] != self.batch:
             return Unreadable(
                 f"another patch reshapes the attention of block {tokens.block} "
                 f"(queries {tuple(q.shape)}, keys {tuple(k.shape)} for a batch of {self.batch})"
             )
-        if len(range(count)[tokens.image_tokens]) != math.prod(tokens.grid):
-            return Unreadable(f"block {tokens.block} has {count} tokens, which do not fill its grid {tokens.grid}")
-        received = statistic(q[rows], k[rows], heads, image_tokens=tokens.image_tokens)
+        if any(len(range(count)[tokens.image_tokens]) != image for count in (queries, keys)):
+            return Unreadable(
+                f"block {tokens.block} has {queries} queries and {keys} keys, which do not fill its grid {tokens.grid}"
+            )
+        if mask is not None and mask.ndim > 2 and mask.shape[0] == self.batch:
+            mask = mask[rows]
+        try:
+            received = statistic(
+                q[rows], k[rows], heads,
+                image_tokens=tokens.image_tokens, mask=mask, scale=scale, max_queries=MAX_QUERIES,
+            )  # fmt: skip
+        except ValueError as problem:  # the run goes on without guidance
+            return Unreadable(f"the attention of block {tokens.block} cannot be read: {problem}")
         with _outside_memory_plan():
             return AttentionMap(received.clone(), tokens.grid, self.latent_size)
 
@@ -239,10 +263,11 @@ def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=No
     options = dict(transformer_options or {})
     step = options.get(STEP)
     keys = list(zip(options.get("uuids", ()), options.get("cond_or_uncond", ())))
-    layout = layout_for(executor.class_obj.diffusion_model)
+    network = executor.class_obj.diffusion_model
+    layout = layout_for(network)
     call = None
     if step is not None and step.blocks and layout is not None and keys and x.shape[0] % len(keys) == 0:
-        call = Call(step, layout, x, keys)
+        call = Call(step, layout, network, x, keys, kwargs)
     options[CALL] = call if call is not None and call.rows else None
     if options[CALL] is None:  # nothing to see: the network runs as without us
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -257,7 +282,8 @@ def _observing_attention(attention, q, k, v, heads, *args, **kwargs):
     options = kwargs.get("transformer_options") or {}
     call = options.get(CALL)
     if call is not None:
-        call.observe(q, k, heads, options)
+        mask = args[0] if args else kwargs.get("mask")
+        call.observe(q, k, heads, options, mask, kwargs.get("scale"))
     previous = options.get(PREVIOUS_OVERRIDE)
     if previous is None:
         return attention(q, k, v, heads, *args, **kwargs)

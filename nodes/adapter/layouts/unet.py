@@ -1,23 +1,10 @@
-"""Where a model family keeps its image tokens: a line per family.
+"""UNets of the latent diffusion kind, for images and for video."""
 
-A layout tells the recorder which of the model's attention calls is which block's self-attention, which of its tokens
-are image tokens, and on which grid they lie. Everything else in the recorder is the same for every family.
-"""
-
-from collections.abc import Hashable
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from torch import Tensor, nn
 
-Block = Hashable
-
-
-class Tokens(NamedTuple):
-    """The image tokens of one self-attention call."""
-
-    block: Block
-    grid: "tuple[int, ...]"  # (gh, gw) or (t, gh, gw)
-    image_tokens: slice = slice(None)
+from .tokens import Block, Tokens
 
 
 class UNetLayout:
@@ -48,7 +35,9 @@ class UNetLayout:
         name = f"{nearest[0]}.{nearest[1]}"
         return (nearest,), f"this model has no attention in its middle block; the nearest, {name}, is used"
 
-    def locate(self, q: Tensor, k: Tensor, transformer_options: "dict[str, Any]") -> Optional[Tokens]:
+    def locate(
+        self, call, q: Tensor, k: Tensor, transformer_options: "dict[str, Any]"
+    ) -> Optional[Tokens]:
         """The tokens of this attention call, None if the call is not inside a transformer block."""
         block, shape = transformer_options.get("block"), transformer_options.get("activations_shape")
         if block is None or shape is None:
@@ -60,18 +49,3 @@ def _transformers(module: Optional[nn.Module]) -> int:
     """Number of transformers in one of a UNet's blocks."""
     parts = [] if module is None else module.children()
     return sum(len(part.transformer_blocks) for part in parts if hasattr(part, "transformer_blocks"))
-
-
-LAYOUTS = {
-    "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": UNetLayout(),
-}
-
-
-def layout_for(network: nn.Module) -> Optional[UNetLayout]:
-    """The layout of a diffusion network's family, None for a family that is not in the table."""
-    network = getattr(network, "_orig_mod", network)  # torch.compile wraps the network
-    for base in type(network).__mro__:
-        layout = LAYOUTS.get(f"{base.__module__}.{base.__qualname__}")
-        if layout is not None:
-            return layout
-    return None

@@ -1,0 +1,344 @@
+"""Small random-weight models of every family, built from ComfyUI's own classes, and what is known of their tokens.
+
+What a line says of a family's tokens is written down a second time here, by other means than the pack's table.
+"""
+
+import inspect
+from dataclasses import dataclass, field, is_dataclass
+from typing import Callable, Optional
+
+import comfy.model_patcher
+import comfy.supported_models
+import torch
+from real_host import randomise
+
+TEXT = 11  # tokens of text in every conditioning
+ALL_TEXT = torch.ones(1, TEXT, dtype=torch.int64)  # an attention mask that hides nothing
+FLUX = dict(
+    image_model="flux", in_channels=16, out_channels=16, vec_in_dim=8, context_in_dim=16, hidden_size=32,
+    mlp_ratio=2.0, num_heads=2, depth=2, depth_single_blocks=4, axes_dim=[4, 6, 6], theta=10000, patch_size=2,
+    qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
+)  # fmt: skip
+CHROMA = dict(
+    image_model="chroma", in_channels=64, out_channels=64, vec_in_dim=8, context_in_dim=16, hidden_size=32,
+    mlp_ratio=2.0, num_heads=2, depth=2, depth_single_blocks=4, axes_dim=[4, 6, 6], theta=10000, patch_size=2,
+    qkv_bias=True, in_dim=64, out_dim=32, hidden_dim=32, n_layers=2, txt_ids_dims=[],
+)  # fmt: skip
+LUMINA = dict(
+    image_model="lumina2", patch_size=2, in_channels=16, dim=48, n_layers=6, n_refiner_layers=2, n_heads=4,
+    n_kv_heads=2, multiple_of=16, ffn_dim_multiplier=1.0, qk_norm=True, cap_feat_dim=16, axes_dims=[4, 4, 4],
+    axes_lens=[300, 64, 64],
+)  # fmt: skip
+WAN = dict(
+    image_model="wan2.1", model_type="t2v", patch_size=(1, 2, 2), in_dim=16, dim=48, ffn_dim=48, freq_dim=16,
+    text_dim=16, out_dim=16, num_heads=4, num_layers=6,
+)  # fmt: skip
+HUNYUAN_VIDEO = dict(
+    image_model="hunyuan_video", in_channels=16, out_channels=16, vec_in_dim=8, context_in_dim=16, hidden_size=32,
+    mlp_ratio=2.0, num_heads=2, depth=2, depth_single_blocks=4, axes_dim=[4, 6, 6], theta=256, patch_size=[1, 2, 2],
+    qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False, use_cond_type_embedding=False,
+    vision_in_dim=None, meanflow_sum=False,
+)  # fmt: skip
+PREDICT2 = dict(
+    image_model="cosmos_predict2", max_img_h=32, max_img_w=32, max_frames=16, in_channels=16, out_channels=16,
+    patch_spatial=2, patch_temporal=1, concat_padding_mask=True, model_channels=48, num_blocks=6, num_heads=2,
+    crossattn_emb_channels=16, pos_emb_cls="rope3d", pos_emb_learnable=True, pos_emb_interpolation="crop",
+    use_adaln_lora=True, adaln_lora_dim=8,
+)  # fmt: skip
+KANDINSKY = dict(
+    image_model="kandinsky5", in_visual_dim=16, out_visual_dim=16, in_text_dim=16, in_text_dim2=8, time_dim=16,
+    model_dim=48, ff_dim=48, visual_embed_dim=132, num_text_blocks=2, num_visual_blocks=6, axes_dims=(4, 4, 4),
+)  # fmt: skip
+
+
+@dataclass
+class Family:
+    """A family, and where a reader of the model's source finds its image tokens.
+
+    Attributes:
+        name: what the support table calls it.
+        config: the class in comfy.supported_models, absent in hosts that do not have the family.
+        network: arguments of the network.
+        latent: (c, h, w) or (c, t, h, w), no multiple of the patch where the model pads.
+        patch: sides of a patch along (h, w) or (t, h, w).
+        first: the first image token in the sequence of keys, from the sequence's length and the image tokens.
+        call: which attention call of a forward pass is the self-attention of a block.
+        chosen: the blocks that are read unless a user says otherwise, and the calls that are their self-attention.
+        batch: latents at once; of a video UNet, frames.
+        mixes: whether convolutions spread a patch over its neighbours before any attention.
+        pooled: width of the pooled text, 0 for none.
+        extras: further entries of the conditioning.
+    """
+
+    name: str
+    config: str
+    network: dict
+    latent: tuple
+    patch: tuple
+    first: Callable = lambda length, image: length - image
+    call: Callable = lambda block: block
+    chosen: Optional[dict] = None
+    batch: int = 2
+    mixes: bool = False
+    pooled: int = 8
+    text_dim: int = 16
+    extras: dict = field(default_factory=dict)
+    model: Optional[Callable] = None
+
+    def __post_init__(self):
+        if self.chosen is None:  # the middle third of six blocks
+            self.chosen = {("block", number): self.call(number) for number in (2, 3)}
+
+    @property
+    def grid(self):
+        return tuple(-(-side // patch) for side, patch in zip(self.latent[1:], self.patch))
+
+
+def image_first(length, image):
+    return 0
+
+
+def hunyuan_first(length, image):
+    """Older hosts put the image before the text, newer ones behind it."""
+    from comfy.ldm.flux.layers import DoubleStreamBlock
+
+    older = "flipped_img_txt" in inspect.signature(DoubleStreamBlock).parameters
+    return 0 if older else length - image
+
+
+def reference(*shape):
+    return {"reference_latents": [torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))]}
+
+
+def every_other(block):
+    return 2 * block
+
+
+FAMILIES = [
+    Family("Flux.1 dev", "Flux", FLUX, (16, 9, 13), (2, 2)),
+    Family(
+        "Flux.1 schnell", "FluxSchnell", {**FLUX, "guidance_embed": False}, (16, 9, 13), (2, 2)
+    ),
+    Family(
+        "Flux.1 Kontext (reference latents)", "Flux", FLUX, (16, 9, 13), (2, 2),
+        first=lambda length, image: length - image - 3 * 4, extras=reference(16, 6, 7),
+    ),
+    Family(
+        "Flux.2", "Flux2",
+        {**FLUX, "image_model": "flux2", "in_channels": 128, "out_channels": 128, "patch_size": 1, "vec_in_dim": None,
+         "global_modulation": True, "mlp_silu_act": True, "ops_bias": False, "qkv_bias": False,
+         "axes_dim": [4, 4, 4, 4], "txt_ids_dims": [3], "default_ref_method": "index", "ref_index_scale": 10.0},
+        (128, 5, 7), (1, 1), extras=reference(128, 2, 3), first=lambda length, image: length - image - 6,
+    ),
+    Family(
+        "Stable Diffusion 3", "SD3",
+        dict(in_channels=16, patch_size=2, depth=2, num_blocks=6, input_size=None, adm_in_channels=8,
+             context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": 16, "out_features": 128}},
+             qk_norm="rms"),
+        (16, 9, 13), (2, 2),
+    ),
+    Family(
+        "Stable Diffusion 3.5 medium (two attentions a block)", "SD3",
+        dict(in_channels=16, patch_size=2, depth=2, num_blocks=6, input_size=None, adm_in_channels=8,
+             context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": 16, "out_features": 128}},
+             qk_norm="rms", x_block_self_attn_layers=[0, 1, 2]),
+        (16, 9, 13), (2, 2), call=lambda block: 2 * block if block < 3 else block + 3,
+    ),
+    Family("Chroma", "Chroma", CHROMA, (16, 9, 13), (2, 2)),
+    Family(
+        "Chroma Radiance", "ChromaRadiance",
+        {**CHROMA, "image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 16,
+         "nerf_hidden_size": 8, "nerf_mlp_ratio": 2, "nerf_depth": 1, "nerf_max_freqs": 2, "nerf_tile_size": 0,
+         "nerf_final_head_type": "linear", "nerf_embedder_dtype": torch.float32,
+         "use_x0": False, "use_sequential_txt_ids": False},
+        (3, 70, 100), (16, 16),
+    ),
+    Family(
+        "AuraFlow", "AuraFlow",
+        dict(cond_seq_dim=16, dim=32, n_layers=6, n_double_layers=2, n_heads=2, global_conddim=16, max_seq=64,
+             in_channels=4),
+        (4, 9, 13), (2, 2),
+    ),
+    Family(
+        "Lumina 2", "Lumina2", LUMINA, (16, 9, 13), (2, 2), call=lambda block: 4 + block,
+        extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "Z-Image", "ZImage" if hasattr(comfy.supported_models, "ZImage") else "",
+        {**LUMINA, "dim": 256, "n_heads": 16, "n_kv_heads": 16, "axes_dims": [4, 6, 6], "z_image_modulation": True,
+         "pad_tokens_multiple": 8},
+        (16, 9, 13), (2, 2),
+        call=lambda block: 4 + block, first=lambda length, image: length - image - -image % 8,
+    ),
+    Family(
+        "Qwen-Image", "QwenImage",
+        dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
+             num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        (16, 1, 9, 13), (1, 2, 2),
+    ),
+    Family(
+        "Qwen-Image-Edit (reference latents)", "QwenImage",
+        dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
+             num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        (16, 1, 9, 13), (1, 2, 2), extras=reference(16, 1, 6, 7), first=lambda length, image: length - image - 3 * 4,
+    ),
+    Family(
+        "HiDream-I1", "HiDream",
+        dict(image_model="hidream", patch_size=2, in_channels=16, out_channels=16, num_layers=2, num_single_layers=4,
+             attention_head_dim=16, num_attention_heads=2, caption_channels=[16, 16], text_emb_dim=8,
+             num_routed_experts=2, num_activated_experts=1, axes_dims_rope=(4, 6, 6), max_resolution=(64, 64),
+             llama_layers=[0, 1, 2, 3, 4, 5]),
+        (16, 9, 13), (2, 2), first=image_first,
+        extras={"conditioning_llama3": torch.randn(1, 6, 5, 16, generator=torch.Generator().manual_seed(3))},
+    ),
+    Family(
+        "OmniGen2", "Omnigen2",
+        dict(image_model="omnigen2", hidden_size=48, num_layers=6, num_refiner_layers=2, num_attention_heads=4,
+             num_kv_heads=2, multiple_of=16, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), text_feat_dim=16),
+        (16, 9, 13), (2, 2), call=lambda block: 4 + block, extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "OmniGen2 (reference latents)", "Omnigen2",
+        dict(image_model="omnigen2", hidden_size=48, num_layers=6, num_refiner_layers=2, num_attention_heads=4,
+             num_kv_heads=2, multiple_of=16, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), text_feat_dim=16),
+        (16, 9, 13), (2, 2), call=lambda block: 6 + block,
+        extras={**reference(16, 12, 14), "attention_mask": ALL_TEXT},
+    ),
+    Family("Cosmos-Predict2", "CosmosT2IPredict2", PREDICT2, (16, 3, 10, 14), (1, 2, 2), call=every_other),
+    Family("Anima", "Anima", {**PREDICT2, "image_model": "anima"}, (16, 1, 9, 13), (1, 2, 2), call=every_other),
+    Family("Kandinsky 5 video", "Kandinsky5", KANDINSKY, (16, 3, 10, 14), (1, 2, 2), call=lambda b: 2 + 2 * b),
+    Family(
+        "Kandinsky 5 image", "Kandinsky5Image", {**KANDINSKY, "visual_embed_dim": 64}, (16, 10, 14), (2, 2),
+        call=lambda b: 2 + 2 * b,
+    ),
+    Family(
+        "HunyuanImage 2.1", "HunyuanImage21", {**HUNYUAN_VIDEO, "patch_size": [1, 1], "axes_dim": [8, 8],
+                                               "in_channels": 64, "out_channels": 64, "vec_in_dim": None},
+        (64, 5, 7), (1, 1), call=lambda block: 2 + block, pooled=0, first=hunyuan_first,
+    ),
+    Family("Wan 2.1 text to video", "WAN21_T2V", WAN, (16, 3, 9, 13), (1, 2, 2), first=image_first, call=every_other),
+    Family(
+        "Wan 2.1 image to video", "WAN21_I2V", {**WAN, "model_type": "i2v", "in_dim": 36}, (16, 3, 9, 13), (1, 2, 2),
+        first=image_first, call=lambda block: 3 * block,
+        extras={"clip_vision_output": type("Vision", (), {
+            "penultimate_hidden_states": torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(4))})()},
+    ),
+    Family(
+        "Wan 2.1 VACE", "WAN21_Vace", {**WAN, "model_type": "vace", "vace_layers": 2, "vace_in_dim": 96},
+        (16, 3, 10, 14), (1, 2, 2), first=image_first,
+    ),
+    Family(
+        "Wan 2.2 (5B)", "WAN22_T2V", {**WAN, "in_dim": 48, "out_dim": 48}, (48, 3, 9, 13), (1, 2, 2),
+        first=image_first, call=every_other,
+    ),
+    Family(
+        "HunyuanVideo", "HunyuanVideo", HUNYUAN_VIDEO, (16, 3, 10, 14), (1, 2, 2), call=lambda block: 2 + block,
+        first=hunyuan_first,
+    ),
+    Family(
+        "LTX-Video", "LTXV",
+        dict(image_model="ltxv", in_channels=128, cross_attention_dim=48, attention_head_dim=24, num_attention_heads=2,
+             caption_channels=16, num_layers=6),
+        (128, 3, 5, 7), (1, 1, 1), first=image_first, call=every_other, extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "Cosmos 1", "CosmosT2V",
+        {**PREDICT2, "image_model": "cosmos", "block_config": "FA-CA-MLP", "block_x_format": "THWBD",
+         "affline_emb_norm": True, "extra_per_block_abs_pos_emb": True, "extra_per_block_abs_pos_emb_type": "learnable"},
+        (16, 3, 10, 14), (1, 2, 2), first=image_first, call=every_other,
+    ),
+    Family(
+        "Stable Cascade stage C", "Stable_Cascade_C",
+        dict(c_in=16, c_out=16, c_cond=32, c_hidden=[32, 32], nhead=[2, 2], blocks=[[1, 2], [2, 1]],
+             c_clip_text=16, c_clip_text_pooled=8, c_clip_img=768, c_clip_seq=2),
+        (16, 9, 13), (1, 1), first=image_first,
+    ),
+    Family(
+        "Stable Video Diffusion", "SVD_img2vid",
+        dict(image_size=32, model_channels=32, in_channels=8, out_channels=4, num_res_blocks=[1, 1], channel_mult=[1, 2],
+             transformer_depth=[1, 1], transformer_depth_output=[1, 1, 1, 1], transformer_depth_middle=1,
+             context_dim=16, num_head_channels=16, num_heads=-1, use_spatial_transformer=True,
+             use_linear_in_transformer=True, adm_in_channels=768, num_classes="sequential", use_temporal_attention=True,
+             use_temporal_resblock=True, extra_ff_mix_layer=True, merge_strategy="learned_with_images", merge_factor=0.0,
+             use_spatial_context=True, video_kernel_size=[3, 1, 1], disable_temporal_crossattention=False, legacy=False),
+        (4, 10, 14), (2, 2), first=image_first, pooled=0, batch=3, chosen={("middle", 0, 0): 8}, mixes=True,
+    ),
+    Family(
+        "PixArt", "PixArtAlpha",
+        dict(image_model="pixart_alpha", input_size=16, patch_size=2, in_channels=4, hidden_size=48, depth=6,
+             num_heads=2, caption_channels=16, model_max_length=TEXT),
+        (4, 28, 40), (2, 2), first=image_first,
+    ),
+    Family(
+        "HunyuanDiT", "HunyuanDiT",
+        dict(image_model="hydit", input_size=(16, 16), patch_size=2, in_channels=4, hidden_size=64, depth=6,
+             num_heads=2, mlp_ratio=2.0, text_states_dim=16, text_states_dim_t5=16, text_len=TEXT, text_len_t5=TEXT,
+             size_cond=True, use_style_cond=True),
+        (4, 10, 14), (2, 2), first=image_first,
+        extras={
+            "conditioning_mt5xl": torch.randn(1, TEXT, 16, generator=torch.Generator().manual_seed(3)),
+            "attention_mask": ALL_TEXT, "attention_mask_mt5xl": ALL_TEXT,
+        },
+    ),
+    Family(
+        "Mochi", "GenmoMochi",
+        dict(image_model="mochi_preview", depth=6, in_channels=12, hidden_size_x=48, hidden_size_y=32, num_heads=2,
+             patch_size=2, qk_norm=True, t5_feat_dim=16, t5_token_length=TEXT, use_t5=True, rope_theta=10000.0,
+             mlp_ratio_x=256.0, mlp_ratio_y=192.0, patch_embed_bias=True, attend_to_padding=False, learn_sigma=False),
+        (12, 3, 10, 14), (1, 2, 2), first=image_first, extras={"attention_mask": ALL_TEXT},
+    ),
+]  # fmt: skip
+
+
+_BUILT: "dict[str, comfy.model_patcher.ModelPatcher]" = {}
+
+
+def available(family):
+    return hasattr(comfy.supported_models, family.config)
+
+
+def build(family, seed=0):
+    """A ModelPatcher around a small network of the family, built once."""
+    if family.name not in _BUILT:
+        _BUILT[family.name] = _build(family, seed)
+    return _BUILT[family.name].clone()
+
+
+def _build(family, seed):
+    config = getattr(comfy.supported_models, family.config)(dict(family.network))
+    config.set_inference_dtype(torch.float32, None)
+    config.unet_config.update(family.network)
+    config.unet_config = _known(config, family.network, config.unet_config)
+    torch.manual_seed(seed)
+    model = config.get_model({"img_emb.proj.0.bias": None})
+    randomise(model.diffusion_model, seed)
+    device = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
+
+
+def _known(config, network, unet_config):
+    """Leave out what the networks of this host, older or newer, have no parameter for."""
+    import comfy.ldm.chroma.model
+    import comfy.ldm.chroma_radiance.model
+    import comfy.ldm.flux.model
+    import comfy.ldm.hunyuan_video.model
+    import comfy.ldm.lumina.model
+
+    parameters = {
+        "flux": comfy.ldm.flux.model.FluxParams, "flux2": comfy.ldm.flux.model.FluxParams,
+        "chroma": comfy.ldm.chroma.model.ChromaParams,
+        "chroma_radiance": comfy.ldm.chroma_radiance.model.ChromaRadianceParams,
+        "hunyuan_video": comfy.ldm.hunyuan_video.model.HunyuanVideoParams,
+        "lumina2": comfy.ldm.lumina.model.NextDiT.__init__,
+    }.get(network.get("image_model"))  # fmt: skip
+    if parameters is None:
+        return unet_config
+    names = set(parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters)
+    return {name: value for name, value in unet_config.items() if name in names | {"image_model", "dtype"}}
+
+
+def conditioning(family, seed=0, batch=1):
+    noise = torch.Generator().manual_seed(seed)
+    text = torch.randn(batch, TEXT, family.text_dim, generator=noise)
+    pooled = {"pooled_output": torch.randn(batch, family.pooled, generator=noise)} if family.pooled else {}
+    return [[text, {**pooled, **family.extras}]]

@@ -1,0 +1,501 @@
+"""Guidance next to everything else that may stand in a graph, on real nodes of ComfyUI, in both orders."""
+
+import importlib
+import threading
+import uuid
+
+import comfy.model_patcher
+import comfy.samplers
+import pytest
+import torch
+from contract import ONE_STEP, WHOLE_RUN, latent, our_messages, prompts
+from reference import guide_by_reference, relative_error
+
+
+def node(module, name, *values, **named):
+    """A function that puts one of ComfyUI's own nodes on a model; skips where this version does not have it."""
+
+    def apply(model):
+        try:
+            node_class = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
+        except (ImportError, AttributeError):
+            pytest.skip(f"this ComfyUI has no {name}")
+        run = getattr(node_class, "execute", None) or getattr(node_class(), node_class.FUNCTION)
+        result = run(model, *values, **named)
+        return getattr(result, "args", result)[0]
+
+    return apply
+
+
+OTHERS = {
+    "PAG": node("nodes_pag", "PerturbedAttentionGuidance", 3.0),
+    "FreeU": node("nodes_freelunch", "FreeU", 1.1, 1.2, 0.9, 0.2),
+    "FreeU V2": node("nodes_freelunch", "FreeU_V2", 1.3, 1.4, 0.9, 0.2),
+    "RescaleCFG": node("nodes_model_advanced", "RescaleCFG", 0.7),
+    "CFGNorm": node("nodes_cfg", "CFGNorm", 1.0),
+    "CFGZeroStar": node("nodes_cfg", "CFGZeroStar"),
+    "APG": node("nodes_apg", "APG", 1.0, 5.0, 0.0),
+    "TCFG": node("nodes_tcfg", "TCFG"),
+    "Mahiro": node("nodes_mahiro", "Mahiro"),
+    "FreSca": node("nodes_fresca", "FreSca", 1.0, 1.25, 5),
+    "NAG": node("nodes_nag", "NAGuidance", 5.0, 0.5, 1.5),
+    "attention multiply": node("nodes_attention_multiply", "UNetSelfAttentionMultiply", 1.2, 1.1, 0.9, 1.0),
+    "HyperTile off the middle": node("nodes_hypertile", "HyperTile", 64, 2, 0, False),
+    "ToMe": node("nodes_tomesd", "TomePatchModel", 0.3),
+    "Deep Shrink": node(
+        "nodes_model_downscale", "PatchModelAddDownscale", 1, 2.0, 0.0, 1.0, True, "bicubic", "bicubic"
+    ),
+    "Deep Shrink by 1.5": node(
+        "nodes_model_downscale", "PatchModelAddDownscale", 2, 1.5, 0.0, 0.5, False, "bilinear", "bilinear"
+    ),
+    "EpsilonScaling": node("nodes_eps", "EpsilonScaling", 1.005),
+    "v-prediction patched on": node("nodes_model_advanced", "ModelSamplingDiscrete", "v_prediction", False),
+    "EDM patched on": node("nodes_model_advanced", "ModelSamplingContinuousEDM", "edm", 120.0, 0.002),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("sag_first", [True, False])
+@pytest.mark.parametrize("cfg", [4.0, 1.0])
+def test_other_nodes_in_both_orders(host, guide, name, sag_first, cfg):
+    other, model = OTHERS[name], host.unet(channels=64)
+    positive, negative = prompts(host)
+
+    def run(guidance):
+        patched = other(guidance(model)) if sag_first else guidance(other(model))
+        return host.sample(patched, positive, negative, latent(16, 24), cfg=cfg)
+
+    expected = run(guide_by_reference)
+    assert relative_error(run(guide), expected) < WHOLE_RUN
+    assert relative_error(expected, host.sample(other(model), positive, negative, latent(16, 24), cfg=cfg)) > 1e-4
+
+
+def test_perturbed_attention_keeps_its_own_contribution(host, guide):
+    """ComfyUI's own SAG node switches PAG off without a word, in either order."""
+    model, pag = host.unet(), OTHERS["PAG"]
+    positive, negative = prompts(host)
+
+    def run(patched):
+        return host.sample(patched, positive, negative, latent(16, 24), steps=1).double()
+
+    plain, only_pag, only_sag = run(model), run(pag(model)), run(guide(model))
+    for both in (run(pag(guide(model))), run(guide(pag(model)))):
+        assert relative_error(both - only_sag, only_pag - plain) < 2e-5
+        assert relative_error(both - only_pag, only_sag - plain) < 2e-5
+
+
+def test_hypertile_in_the_middle_leaves_the_steps_unguided_with_one_warning(host, guide, caplog):
+    tiled = node("nodes_hypertile", "HyperTile", 32, 2, 10, False)(host.unet(channel_mult=(1, 1, 1), depth=(1, 1, 1)))
+    positive, negative = prompts(host)
+    ours = host.sample(guide(tiled), positive, negative, latent(32, 32), steps=3)
+    assert ours.isfinite().all()
+    plain = host.sample(tiled, positive, negative, latent(32, 32), steps=3)
+    messages = our_messages(caplog)
+    assert torch.equal(ours, plain) == bool(messages) and len(messages) <= 1
+
+
+def test_a_later_sampling_patch_changes_what_is_added_back(host, guide):
+    """Flow noising scales the image by 1 - sigma: the share comes from the model as it is patched when it runs."""
+    flow = node("nodes_model_advanced", "ModelSamplingSD3", 3.0)
+    model = host.unet(prediction="flow")
+    positive, negative = prompts(host)
+    for patched, expected in ((flow(guide(model)), flow(guide_by_reference(model))),):
+        how = {"scheduler": "simple", "cfg": 3.0}
+        ours = host.sample(patched, positive, negative, latent(12, 16), **how)
+        assert relative_error(ours, host.sample(expected, positive, negative, latent(12, 16), **how)) < WHOLE_RUN
+
+
+# ---- guiders
+
+
+def sample_with(guider, size=(12, 16), steps=2, sampler="euler"):
+    sigmas = comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "normal", steps)
+    start = latent(*size)
+    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(7))
+    with torch.inference_mode():
+        return guider.sample(noise, start, comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=7)
+
+
+def guider(kind, model, host):
+    from comfy_extras import nodes_custom_sampler as custom
+    from comfy_extras.nodes_perpneg import Guider_PerpNeg
+
+    a, b, c = (host.conditioning(seed=seed) for seed in (1, 2, 3))
+    if kind == "CFGGuider":
+        chosen = comfy.samplers.CFGGuider(model)
+        chosen.set_conds(a, b)
+        chosen.set_cfg(4.0)
+    elif kind == "BasicGuider":
+        chosen = custom.Guider_Basic(model)
+        chosen.set_conds(a)
+    elif kind.startswith("DualCFGGuider"):
+        chosen = custom.Guider_DualCFG(model)
+        chosen.set_conds(a, b, c)
+        chosen.set_cfg(*((3.0, 1.0) if "1" in kind else (3.0, 2.0)), nested="nested" in kind)
+    elif kind.startswith("PerpNegGuider"):
+        chosen = Guider_PerpNeg(model)
+        chosen.set_conds(a, b, c)
+        chosen.set_cfg(4.0, 0.0 if "0" in kind else 1.0)
+    else:
+        if not hasattr(custom, "Guider_DualModel"):
+            pytest.skip("this ComfyUI has no DualModelGuider")
+        chosen = custom.Guider_DualModel(model, host.unet(seed=9))
+        chosen.set_conds(a, b)
+        chosen.set_cfg(4.0)
+    return chosen
+
+
+GUIDERS = [
+    "CFGGuider", "BasicGuider", "DualCFGGuider", "DualCFGGuider nested", "DualCFGGuider at 1", "PerpNegGuider",
+    "PerpNegGuider at 0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GUIDERS)
+def test_every_guider(host, guide, kind):
+    model = host.unet()
+    plain, ours, expected = (
+        sample_with(guider(kind, patched, host)) for patched in (model, guide(model), guide_by_reference(model))
+    )
+    assert relative_error(expected, plain) > 1e-3
+    assert relative_error(ours, expected) < WHOLE_RUN
+
+
+def test_a_guider_with_a_second_model_re_runs_the_negative_on_that_model(host, guide):
+    model = host.unet()
+    chosen = guider("DualModelGuider", guide(model), host)
+    plain = sample_with(guider("DualModelGuider", model, host), steps=1)
+    calls = []
+    for patcher in (chosen.model_patcher, chosen.uncond_model_patcher):
+        real = patcher.model._apply_model
+        patcher.model._apply_model = lambda *a, real=real, who=patcher, **k: calls.append(who) or real(*a, **k)
+    try:
+        ours = sample_with(chosen, steps=1)
+    finally:
+        for patcher in (chosen.model_patcher, chosen.uncond_model_patcher):
+            del patcher.model._apply_model
+    assert ours.isfinite().all() and relative_error(ours, plain) > 1e-3
+    main, second = chosen.model_patcher, chosen.uncond_model_patcher
+    assert calls == [main, second, second]
+
+
+@pytest.mark.parametrize("sampler", ["euler_cfg_pp", "dpmpp_2m_cfg_pp", "res_multistep_cfg_pp"])
+def test_cfg_plus_plus_samplers(host, guide, sampler):
+    model = host.unet()
+    positive, negative = prompts(host)
+    how = {"sampler": sampler, "cfg": 1.5, "steps": 3}
+    ours = host.sample(guide(model), positive, negative, latent(12, 16), **how)
+    expected = host.sample(guide_by_reference(model), positive, negative, latent(12, 16), **how)
+    assert relative_error(ours, expected) < WHOLE_RUN
+
+
+def test_cfg_override_to_1_switches_to_the_conditional_branch(host, guide):
+    override = node("nodes_custom_sampler", "CFGOverride", 1.0, 0.0, 1.0)
+    model = host.unet()
+    positive, negative = prompts(host)
+    ours = host.sample(guide(override(model)), positive, negative, latent(12, 16))
+    expected = host.sample(guide(model), positive, negative, latent(12, 16), cfg=1.0)
+    assert relative_error(ours, expected) < ONE_STEP
+
+
+# ---- conditioning
+
+
+def conditioned(host, guide, positive, negative, model=None, size=(16, 24), tolerance=WHOLE_RUN, **how):
+    model = model or host.unet()
+    how = {"cfg": 2.0, **how}
+    plain, ours, expected = (
+        host.sample(patched, positive, negative, latent(*size), **how)
+        for patched in (model, guide(model), guide_by_reference(model))
+    )
+    assert relative_error(expected, plain) > 1e-3
+    assert relative_error(ours, expected) < tolerance
+
+
+def test_positive_areas_copied_to_the_negative_share_its_uuid(host, guide):
+    positive = host.conditioning(seed=1, area=(8, 12, 0, 0)) + host.conditioning(seed=2, area=(8, 12, 8, 12))
+    conditioned(host, guide, positive, host.conditioning(seed=3))
+    conditioned(host, guide, positive + host.conditioning(seed=4), host.conditioning(seed=3), cfg=1.0)
+
+
+def test_masks_with_set_area_to_bounds(host, guide):
+    mask = torch.zeros(1, 16, 24)
+    mask[:, 3:12, 5:17] = 1
+    negative = host.conditioning(seed=3) + host.conditioning(seed=4, mask=mask, set_area_to_bounds=True)
+    conditioned(host, guide, host.conditioning(seed=1), negative)
+
+
+def test_areas_given_in_percent(host, guide):
+    negative = host.conditioning(seed=3, area=("percentage", 0.5, 1.0, 0.0, 0.0)) + host.conditioning(seed=4)
+    conditioned(host, guide, host.conditioning(seed=1), negative)
+
+
+@pytest.mark.parametrize("side", ["positive", "negative"])
+def test_default_entries_fill_what_the_others_leave(host, guide, side):
+    """The default entry weighs 1 minus the others, by the host's own rule."""
+    mask = torch.zeros(1, 16, 24)
+    mask[..., :10] = 0.8
+    mixed = host.conditioning(seed=3, mask=mask) + host.conditioning(seed=4, default=True)
+    other = host.conditioning(seed=1)
+    model = host.unet()
+    positive, negative, cfg = (mixed, other, 1.0) if side == "positive" else (other, mixed, 2.0)
+    ours = host.sample(guide(model), positive, negative, latent(16, 24), cfg=cfg, steps=1)
+    # The same weights said explicitly.
+    rest = host.conditioning(seed=3, mask=mask) + host.conditioning(seed=4, mask=1 - mask)
+    positive, negative = (rest, other) if side == "positive" else (other, rest)
+    expected = host.sample(guide_by_reference(model), positive, negative, latent(16, 24), cfg=cfg, steps=1)
+    assert relative_error(ours, expected) < ONE_STEP
+    assert relative_error(expected, host.sample(model, positive, negative, latent(16, 24), cfg=cfg, steps=1)) > 1e-3
+
+
+def test_lora_hooks_on_the_prompts(host, guide):
+    import comfy.hooks
+
+    model = host.unet()
+    key = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+    weight = model.model.state_dict()[key]
+    delta = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)) * 0.2
+
+    def hooked(seed):
+        hook = comfy.hooks.WeightHook(strength_model=1.0)
+        hook.weights, hook.weights_clip, hook.need_weight_init = {key: ("diff", (delta,))}, None, False
+        group = comfy.hooks.HookGroup()
+        group.add(hook)
+        return host.conditioning(seed=seed, hooks=group)
+
+    conditioned(host, guide, host.conditioning(seed=1), hooked(2))
+
+
+def test_a_control_net_is_asked_in_the_re_run_too(host, guide):
+    asked = []
+
+    class Control:
+        """The few lines of ComfyUI's ControlBase that sampling needs."""
+
+        previous_controlnet = None
+
+        def __init__(self):
+            self.multigpu_clones = {}
+
+        def get_control(self, x, t, cond, batched_number, transformer_options=None):
+            asked.append(x.shape[0])
+            residual = 0.3 * torch.ones(x.shape[0], 64, x.shape[2] // 2, x.shape[3] // 2)
+            return {"middle": [residual], "output": [], "input": []}
+
+        def pre_run(self, *args):
+            pass
+
+        def cleanup(self):
+            pass
+
+        def copy(self):
+            return self
+
+        def get_models(self):
+            return []
+
+        def get_models_only_self(self):
+            return []
+
+        def inference_memory_requirements(self, dtype):
+            return 0
+
+        def get_extra_hooks(self):
+            return []
+
+        def get_instance_for_device(self, device):
+            return self
+
+        def __getattr__(self, name):
+            if name == "extra_hooks":
+                return None
+            raise AttributeError(name)
+
+    control = Control()
+    positive, negative = (host.conditioning(seed=s, control=control) for s in (1, 2))
+    conditioned(host, guide, positive, negative, steps=1, tolerance=ONE_STEP)
+    assert asked.count(2) == 3  # the three runs' main passes; the rest are re-runs
+
+
+def test_gligen_boxes_are_evaluated_apart_and_again_in_the_re_run(host, guide):
+    class Boxes:
+        class model:  # noqa: N801  (the host reads gligen[1].model)
+            @staticmethod
+            def set_position(shape, boxes, device):
+                return lambda x, extra_options: x + 0.2
+
+            @staticmethod
+            def set_empty(shape, device):
+                return lambda x, extra_options: x - 0.2
+
+            def __init__(self):
+                pass
+
+        load_device = torch.device("cpu")
+
+    negative = host.conditioning(seed=2)
+    from unittest import mock
+
+    def no_extra_models(conds, dtype):
+        return [], 0
+
+    with mock.patch("comfy.sampler_helpers.get_additional_models", no_extra_models):
+        positive = host.conditioning(seed=1, gligen=("position", Boxes, []))
+        negative = host.conditioning(seed=2, gligen=("empty", Boxes, []))
+        conditioned(host, guide, positive, negative)
+
+
+def test_image_prompts_of_the_ip_adapter_kind_see_the_negative_as_the_negative(host, guide):
+    """Such patches pick the image prompt by cond_or_uncond: a re-run that looked like the positive would get it."""
+    model, seen = host.unet().clone(), []
+    images = torch.randn(2, 1, 4, 16, generator=torch.Generator().manual_seed(8))
+
+    def attn2(n, context, value, extra_options):
+        seen.append(tuple(extra_options["cond_or_uncond"]))
+        chosen = torch.cat([images[i] for i in extra_options["cond_or_uncond"]])
+        extended = torch.cat([context, chosen.to(context)], dim=1)
+        return n, extended, extended
+
+    model.set_model_attn2_patch(attn2)
+    positive, negative = prompts(host)
+    conditioned(host, guide, positive, negative, model=model)
+    assert set(seen) == {(1, 0), (1,)}
+
+
+def test_inpainting_models_of_nine_channels(host, guide):
+    model = host.unet(in_channels=9)
+    noise = torch.Generator().manual_seed(4)
+    image, mask = torch.randn(1, 4, 16, 24, generator=noise), torch.zeros(1, 1, 128, 192)
+    mask[..., 64:] = 1
+    extras = {"concat_latent_image": image, "concat_mask": mask}
+    positive, negative = prompts(host, **extras)[0], host.conditioning(seed=2, **extras)
+    conditioned(host, guide, positive, negative, model=model)
+
+
+def test_differential_diffusion(host, guide):
+    model = node("nodes_differential_diffusion", "DifferentialDiffusion")(host.unet())
+    mask = torch.linspace(0, 1, 24).expand(1, 1, 16, 24)
+    positive, negative = prompts(host)
+    conditioned(host, guide, positive, negative, model=model, noise_mask=mask, steps=3)
+
+
+def test_image_to_image_at_low_denoise(host, guide):
+    conditioned(host, guide, *prompts(host), denoise=0.3, steps=3)
+
+
+# ---- execution
+
+
+@pytest.mark.parametrize("sag_first", [True, False])
+def test_a_compiled_model_is_guided(host, guide, sag_first):
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    compiled = node("nodes_torch_compile", "TorchCompileModel", "eager_for_tests")
+    torch._dynamo.register_backend(lambda graph, inputs: graph.forward, name="eager_for_tests")
+    model = host.unet()
+    positive, negative = prompts(host)
+    expected = host.sample(guide(model), positive, negative, latent(16, 16), steps=3)
+    both = compiled(guide(model)) if sag_first else guide(compiled(model))
+    assert relative_error(host.sample(both, positive, negative, latent(16, 16), steps=3), expected) < WHOLE_RUN
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("cache", ["EasyCache", "LazyCache"])
+@pytest.mark.parametrize("sag_first", [True, False])
+def test_step_caches(host, guide, caplog, cache, sag_first):
+    """The re-run may not feed the cache, and a step whose model call was skipped comes out unguided."""
+    name = f"{cache}Node"
+    model = host.unet()
+    with torch.no_grad():
+        model.model.diffusion_model.out[-1].weight.mul_(0.05)  # slow enough changes to be worth caching
+    positive, negative = prompts(host)
+    for threshold in (0.0, 3.0):
+        caching = node("nodes_easycache", name, threshold, 0.0, 1.0, False)
+        how = {"steps": 8, "cfg": 3.0}
+        both = caching(guide(model)) if sag_first else guide(caching(model))
+        ours = host.sample(both, positive, negative, latent(16, 16), **how)
+        assert ours.isfinite().all()
+        if threshold == 0.0:  # nothing is skipped: as without the cache
+            expected = host.sample(guide(model), positive, negative, latent(16, 16), **how)
+            assert relative_error(ours, expected) < WHOLE_RUN
+    assert len(our_messages(caplog)) <= 1
+
+
+def test_two_devices_may_record_at_once(host, guide):
+    """Hosts with several devices evaluate conditionings in worker threads."""
+    model = guide(host.unet())
+    positive, negative = prompts(host)
+    expected = host.sample(model, positive, negative, latent(12, 16))
+    threaded = model.clone()
+
+    def in_threads(args):
+        results = {}
+
+        def work(place):
+            conds = [None] * len(args["conds"])
+            conds[place] = args["conds"][place]
+            with torch.no_grad():
+                results[place] = comfy.samplers.calc_cond_batch(
+                    args["model"], conds, args["input"], args["sigma"], args["model_options"]
+                )[place]
+
+        workers = [threading.Thread(target=work, args=(i,)) for i, cond in enumerate(args["conds"]) if cond is not None]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return [results.get(i, torch.zeros_like(args["input"])) for i in range(len(args["conds"]))]
+
+    threaded.model_options["sampler_calc_cond_batch_function"] = in_threads
+    assert relative_error(host.sample(threaded, positive, negative, latent(12, 16)), expected) < WHOLE_RUN
+
+
+def test_a_caller_that_cuts_the_latent_into_tiles_leaves_the_steps_unguided_with_one_warning(host, guide, caplog):
+    model = host.unet().clone()
+
+    def tiles(apply_model, args):
+        halves = [args["input"][..., :8], args["input"][..., 8:]]
+        return torch.cat([apply_model(half, args["timestep"], **args["c"]) for half in halves], dim=-1)
+
+    model.set_model_unet_function_wrapper(tiles)
+    positive, negative = prompts(host)
+    plain = host.sample(model, positive, negative, latent(12, 16), steps=3)
+    assert torch.equal(host.sample(guide(model), positive, negative, latent(12, 16), steps=3), plain)
+    assert len(our_messages(caplog)) == 1 and "parts of the latent" in our_messages(caplog)[0]
+
+
+def test_context_windows_over_the_batch(host, guide, caplog):
+    windows = node("nodes_context_windows", "ContextWindowsManualNode", 4, 2, "standard_static", 1, False, "flat", 0)
+    model = host.unet()
+    positive, negative = prompts(host)
+    ours = host.sample(guide(windows(model)), positive, negative, latent(8, 8, batch=8), steps=2)
+    assert ours.isfinite().all()
+    plain = host.sample(windows(model), positive, negative, latent(8, 8, batch=8), steps=2)
+    assert torch.equal(ours, plain) == bool(our_messages(caplog))
+    assert len(our_messages(caplog)) <= 1
+
+
+def test_two_samplers_share_one_patched_model(host, guide):
+    guided = guide(host.unet())
+    positive, negative = prompts(host)
+    alone = [host.sample(guided, positive, negative, latent(12, 16), seed=seed) for seed in (1, 2)]
+    assert torch.equal(host.sample(guided, positive, negative, latent(12, 16), seed=1), alone[0])
+    assert torch.equal(
+        host.sample(guided, negative, positive, latent(8, 8), seed=2).isfinite().all(), torch.tensor(True)
+    )
+    assert torch.equal(host.sample(guided, positive, negative, latent(12, 16), seed=2), alone[1])
+
+
+def test_the_re_run_has_stable_names_of_its_own(host, guide):
+    model, names = guide(host.unet()), []
+
+    def wrapper(apply_model, args):
+        names.append([str(name) for name in args["c"]["transformer_options"]["uuids"]])
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(wrapper)
+    host.sample(model, *prompts(host), latent(8, 8), steps=2)
+    main, again, main_2, again_2 = names
+    assert main == main_2 and again == again_2
+    assert not set(main) & set(again) and uuid.UUID(again[0])

@@ -1,0 +1,160 @@
+"""Every model family is guided by the attention it really has, or refused with one warning."""
+
+import logging
+import math
+from functools import lru_cache
+
+import comfy.sample
+import pytest
+import torch
+from attention_calls import attention_calls, received_by_brute_force
+from families import FAMILIES, available, build, conditioning
+
+from real_host import RealHost  # isort: skip
+
+HERE = [family for family in FAMILIES if available(family)]
+STEP = "self_attention_guidance_step"
+
+
+def sample(model, family, cfg, steps=2):
+    positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
+    latent = torch.zeros(family.batch, *family.latent)
+    return RealHost().sample(model, positive, negative, latent, cfg=cfg, steps=steps, scheduler="simple")
+
+
+def spied(model):
+    """A clone of a guided model, and the list that its steps appear in."""
+    model, steps = model.clone(), []
+
+    def post_cfg(args):
+        steps.append(args["model_options"]["transformer_options"][STEP])
+        return args["denoised"]
+
+    model.set_model_sampler_post_cfg_function(post_cfg)
+    return model, steps
+
+
+class Warnings(logging.Handler):
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+@lru_cache(maxsize=None)
+def outcome(family_name, guide):
+    """Of a run with CFG: guided or refused, the warnings, the image with the node, with scale 0 and without it."""
+    family = next(family for family in HERE if family.name == family_name)
+    model = build(family)
+    heard = Warnings()
+    logger = logging.getLogger("self-attention-guidance")
+    logger.addHandler(heard)
+    try:
+        guided = sample(guide(model), family, cfg=4.0)
+    finally:
+        logger.removeHandler(heard)
+    neutral, plain = sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
+    return ("refused" if heard.messages else "guided"), heard.messages, guided, neutral, plain
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors this small only wait for each other on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=HERE, ids=[family.name for family in HERE])
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def guided_family(family, guide):
+    if outcome(family.name, guide)[0] == "refused":
+        pytest.skip(f"{family.name} is refused on this host")
+    return family
+
+
+def test_a_family_is_guided_or_refused_with_one_warning_that_names_it(family, guide):
+    what, messages, guided, _, plain = outcome(family.name, guide)
+    assert plain.isfinite().all() and guided.isfinite().all()
+    if what == "guided":
+        assert (guided - plain).abs().max() > 1e-3 * plain.abs().max()
+    else:
+        assert len(messages) == 1 and type(build(family).model.diffusion_model).__name__ in messages[0]
+        assert torch.equal(guided, plain)
+
+
+def test_scale_0_changes_no_bit(family, guide):
+    *_, neutral, plain = outcome(family.name, guide)
+    assert torch.equal(neutral, plain)
+
+
+@pytest.mark.parametrize("cfg", [4.0, 1.0], ids=["cfg 4", "cfg 1"])
+def test_the_recorded_map_is_that_of_the_q_and_k_that_the_model_used(guided_family, guide, cfg):
+    family, model = guided_family, build(guided_family)
+    image = math.prod(family.grid)
+    guided, steps = spied(guide(model))
+    with attention_calls(model.model.diffusion_model) as passes:
+        assert sample(guided, family, cfg, steps=1).isfinite().all()
+    (step,) = steps
+    assert {block for _, block in step.maps} == set(family.chosen)
+    assert len({key for key, _ in step.maps}) == 1
+    # One more evaluation than without guidance, of the guided branch alone.
+    assert len(passes) == (2 if cfg == 1 or len(passes[0][0].q) == 2 * family.batch else 3)
+    for ((uuid, _), block), recorded in step.maps.items():
+        calls = [calls[family.chosen[block]] for calls in passes if uuid in calls[family.chosen[block]].uuids]
+        assert len(calls) == 1
+        first_row = calls[0].uuids.index(uuid) * family.batch
+        rows = slice(first_row, first_row + family.batch)
+        expected = received_by_brute_force(calls[0], family.first(calls[0].k.shape[-2], image), image)[rows]
+        assert recorded.grid == family.grid and recorded.latent_size == family.latent[1:]
+        torch.testing.assert_close(recorded.received.double(), expected, rtol=1e-4, atol=1e-4)
+        assert recorded.received.std() > 1e-3  # a map that shows something
+
+
+def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family, guide):
+    family, model = guided_family, build(guided_family)
+    if family.mixes:
+        pytest.skip("convolutions spread the patch before the first attention")
+    place = (*(min(1, frames - 1) for frames in family.grid[:-2]), 1, family.grid[-1] - 2)  # (t, row, column)
+    noise = torch.randn(1, *family.latent, generator=torch.Generator().manual_seed(0))
+    changed = noise.clone()
+    changed[(..., *(slice(at * side, (at + 1) * side) for at, side in zip(place, family.patch)))] *= -3
+
+    # Where in the sequence is that patch? Where the first block's keys change most.
+    keys = []
+    for latent in (noise, changed):
+        with attention_calls(model.model.diffusion_model) as passes:
+            one_step(model, family, latent)
+        keys.append(passes[0][family.call(0)].k)
+    difference = (keys[0] - keys[1]).square().sum(-1)
+    token = int((difference.sum(1) if difference.ndim == 3 else difference)[0].argmax())
+
+    # Everything looks at that token: then the recorded map must peak at that place.
+    def look_at_token(number, q, k):
+        if number in family.chosen.values():
+            q, k = torch.full_like(q, 2.0), k.clone()
+            k[..., token, :] = 2.0
+        return q, k
+
+    guided, steps = spied(guide(model))
+    with attention_calls(model.model.diffusion_model, look_at_token):
+        one_step(guided, family, noise)
+    assert len(steps[0].maps) == len(family.chosen)
+    for recorded in steps[0].maps.values():
+        peak = torch.unravel_index(recorded.received[0].argmax(), recorded.grid)
+        assert tuple(int(i) for i in peak) == place
+        assert recorded.received[0].max() > 2
+
+
+def one_step(model, family, noise):
+    positive = conditioning(family, seed=1)
+    comfy.sample.sample(
+        model, noise, 1, 1.0, "euler", "simple", positive, positive, torch.zeros_like(noise), disable_pbar=True
+    )
