@@ -65,19 +65,19 @@ def test_the_models_own_schedule_decides(host, advanced, model, scheduler, start
 def test_outside_the_window_nothing_is_recorded_or_changed(host, advanced, model):
     """A window that begins behind the only step: the same image bit for bit, from the same calls."""
     late, always, plain = (Calls(m) for m in (advanced(model, start_percent=0.9), advanced(model), model))
-    images, hooked = [], []
+    images, recording = [], []
     for calls in (late, always, plain):
         inside = []
         calls.model.set_model_attn1_patch(
             lambda n, context, value, options, inside=inside: (
-                inside.append("optimized_attention_override" in options) or (n, context, value)
+                inside.append(options.get("self_attention_guidance_call") is not None) or (n, context, value)
             )
         )
         images.append(sample(host, calls.model, steps=1))
-        hooked.append(any(inside))
+        recording.append(any(inside))
     assert torch.equal(images[0], images[2])
     assert late.seen == plain.seen
-    assert hooked == [False, True, False]
+    assert recording == [False, True, False]
 
 
 @pytest.mark.parametrize("start, end", [(0.6, 0.4), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0)])
