@@ -103,11 +103,11 @@ def test_the_recorded_map_is_that_of_the_q_and_k_that_the_model_used(guided_fami
     with attention_calls(model.model.diffusion_model) as passes:
         assert sample(guided, family, cfg, steps=1).isfinite().all()
     (step,) = steps
-    assert {block for _, block in step.maps} == set(family.chosen)
-    assert len({key for key, _ in step.maps}) == 1
+    assert {block for _, block, _ in step.maps} == set(family.chosen)
+    assert len({key for key, _, _ in step.maps}) == 1
     # One more evaluation than without guidance, of the guided branch alone.
     assert len(passes) == (2 if cfg == 1 or len(passes[0][0].q) == 2 * family.batch else 3)
-    for ((uuid, _), block), recorded in step.maps.items():
+    for ((uuid, _), block, _), recorded in step.maps.items():
         calls = [calls[family.chosen[block]] for calls in passes if uuid in calls[family.chosen[block]].uuids]
         assert len(calls) == 1
         first_row = calls[0].uuids.index(uuid) * family.batch
