@@ -1,6 +1,7 @@
 """Everything that knows both ComfyUI and sag_core.
 
 patch.py      puts guidance on a ModelPatcher and guides a step after CFG
+steps.py      the state of guidance: a run, and one evaluation of the guider in it
 recording.py  notes the attention that tokens receive while the host evaluates its branches
 layouts/      where a model family keeps its image tokens: a line per family
 blocks.py     reads which attention blocks a user wants

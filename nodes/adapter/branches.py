@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...sag_core import average_maps, shuffled_tokens, upsample_map
 from .layouts import Block
-from .recording import AttentionMap, Step, Unreadable, is_active, with_step
+from .recording import with_step
+from .steps import AttentionMap, Step, Unreadable, is_active
 
 
 class NotGuidable(Exception):

@@ -10,8 +10,9 @@ from ...sag_core import MASK_MODES, Settings, feathered, guidance_term, steer
 from .blocks import AUTO, parse_blocks
 from .branches import Branch, NotGuidable, View, branch_map, choose_branch, evaluate
 from .layouts import layout_for
-from .recording import Listener, current_step, listen, logger
+from .recording import current_step, listen
 from .region import check_mask, region_on
+from .steps import Listener, logger
 from .timing import moment_of
 
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from typing import Any, Optional
 
 from ...sag_core import Settings, progress, scale_curve, window
-from .recording import Moment, Run
+from .steps import Moment, Run
 
 
 def moment_of(settings: Settings, node: Hashable):
