@@ -1,4 +1,4 @@
-"""The settings that docs/presets.md calls "paper ADM", "diffusers" and "ComfyUI built-in" are what they name."""
+"""The settings that README calls "paper ADM", "diffusers" and "ComfyUI built-in" are what they name."""
 
 import pytest
 import torch

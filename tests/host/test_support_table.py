@@ -1,4 +1,4 @@
-"""docs/support.md says of every family what ran on this host; SAG_WRITE_SUPPORT=1 writes what ran instead."""
+"""README says of every family what ran on this host; SAG_WRITE_SUPPORT=1 writes what ran instead."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from comfyui_version import __version__
 from families import FAMILIES, available
 from test_families import one_thread, outcome  # noqa: F401  (one_thread is a fixture)
 
-PAGE = comfyui.ROOT / "docs" / "support.md"
+PAGE = comfyui.ROOT / "README.md"
 TABLE = re.compile(r"(<!-- support: begin -->\n)(.*?)(<!-- support: end -->)", re.DOTALL)
 
 
