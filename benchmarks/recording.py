@@ -63,6 +63,22 @@ def seconds(work, repeat, device):
     return statistics.median(times[1:])
 
 
+def unet_case(device, dtype, repeat, noise):
+    """A UNet's attention over a batch of two, of which one, the unconditional branch, is recorded."""
+    q, k, v = (torch.randn(2, 20, 4096, 64, generator=noise).to(device, dtype) for _ in range(3))
+
+    def record():
+        return received_attention(q[:1], k[:1], 20)
+
+    with PeakMemory() as memory:
+        record()
+    attention = seconds(lambda: F.scaled_dot_product_attention(q, k, v), repeat, device)
+    both = seconds(lambda: (F.scaled_dot_product_attention(q, k, v), record()), repeat, device)
+    print("UNet, 4096 tokens, 20 heads of 64, a batch of two, one of it recorded")
+    print(f"  memory that recording adds        {memory.peak / 2**20:8.1f} MiB")
+    print(f"  attention, with / without         {both / attention:8.2f} times\n")
+
+
 def smooth_tokens(frames, side, heads, noise):
     """q and k of a smooth video, whose neighbouring tokens attend alike: (1, heads, frames * side * side, WIDTH)."""
     video = torch.randn(1, WIDTH, -(-frames // 4), side // 8, side // 8, generator=noise)
@@ -87,6 +103,7 @@ def main():
     print(f"torch {torch.__version__}, {device}, {dtype}, {heads} heads of {WIDTH}\n")
 
     with torch.inference_mode():
+        unet_case(device, dtype, max(repeat, 3), noise)
         for name, (image, text, depth, read) in CASES.items():
             shape = (1, heads, text + image, WIDTH)
             q, k, v = (torch.randn(shape, generator=noise).to(device, dtype) for _ in range(3))

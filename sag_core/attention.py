@@ -8,7 +8,9 @@ from torch import Tensor
 
 from .checks import check_floating, check_number
 
-DEFAULT_MAX_BYTES = 32 * 2**20
+# Scores that stay in the cache of a CPU are summed up faster; other devices want fewer, larger chunks.
+CPU_MAX_BYTES = 2 * 2**20
+DEVICE_MAX_BYTES = 32 * 2**20
 
 
 def received_attention(
@@ -20,7 +22,7 @@ def received_attention(
     mask: Optional[Tensor] = None,
     scale: Optional[float] = None,
     max_queries: Optional[int] = None,
-    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_bytes: Optional[int] = None,
     query_weights: Optional[Tensor] = None,
 ) -> Tensor:
     """Attention that every image token receives from all image tokens, with mean 1 (SAG section 4, `A_t`).
@@ -43,7 +45,7 @@ def received_attention(
             image token counts for nothing.
         scale: factor on the scores; default `d ** -0.5`.
         max_queries: where there are more queries, so many of them, spread evenly, stand for all; default all.
-        max_bytes: upper bound of the working memory for scores, in bytes.
+        max_bytes: upper bound of the working memory for scores, in bytes; default 2 MiB on the CPU, 32 MiB elsewhere.
         query_weights: (b, queries), how much each image token's attention counts, with mean 1; default all alike.
 
     Returns:
@@ -63,6 +65,8 @@ def received_attention(
     if scale is None:
         scale = width**-0.5
     check_number("scale", scale)
+    if max_bytes is None:
+        max_bytes = CPU_MAX_BYTES if q.device.type == "cpu" else DEVICE_MAX_BYTES
     check_number("max_bytes", max_bytes, low=1)
     if query_weights is not None and query_weights.shape != (batch, queries):
         raise ValueError(f"query_weights must have shape {(batch, queries)}, got {tuple(query_weights.shape)}")

@@ -41,7 +41,7 @@ def self_attention_guidance(
         mask: 0..1, broadcastable to `x0`, such as (b, 1, h, w).
         denoise: the model on the guided branch at this noise level, `D(x) -> x0`; called once with `x_bar`.
         scale: s; 0 is neutral: `denoised` comes back and the model is not called. Negative values steer the other way.
-        blur_sigma: standard deviation of G in latent pixels, at least 0.
+        blur_sigma: standard deviation of G in latent pixels, at least 0; 0 is neutral as well: nothing is degraded.
         alpha: share of the image in `x` at this noise level; 1 where noise is added to the unscaled image, 1 - t in
             a flow. A number, or a tensor broadcastable to `x0`.
         kernel_size: taps of G, see `gaussian_taps`.
@@ -58,7 +58,8 @@ def self_attention_guidance(
     for name, tensor in (("x", x), ("x0", x0)):
         check_floating(name, tensor, (4, 5))
         check_same_shape(name, tensor, "denoised", denoised)
-    if scale == 0:
+    check_number("blur_sigma", blur_sigma, low=0)
+    if scale == 0 or blur_sigma == 0:
         return denoised
     term = guidance_term(x, x0, mask, denoise, blur_sigma=blur_sigma, alpha=alpha, kernel_size=kernel_size)
     return steer(denoised, term, scale)

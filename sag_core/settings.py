@@ -37,7 +37,7 @@ class Settings:
 
     Attributes:
         scale: s of SAG equation 16, -2..5; 0 is off.
-        blur_sigma: standard deviation of the blur in latent pixels, 0..10.
+        blur_sigma: standard deviation of the blur in latent pixels, 0..10; 0 is off as well.
         mask_threshold: psi in units of the average attention, 0..4.
         start_percent, end_percent: the share of the noise schedule to guide in, 0..1, half-open: the start is inside,
             the end is not. A start that is not below the end guides nothing.

@@ -4,7 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from .attention import DEFAULT_MAX_BYTES, received_attention
+from .attention import received_attention
 
 STEPS = 10
 
@@ -18,7 +18,7 @@ def token_rank(
     mask: Optional[Tensor] = None,
     scale: Optional[float] = None,
     max_queries: Optional[int] = None,
-    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_bytes: Optional[int] = None,
     steps: int = STEPS,
 ) -> Tensor:
     """The stationary distribution of the attention between image tokens, with mean 1 (TokenRank).

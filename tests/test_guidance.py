@@ -50,6 +50,7 @@ def test_joins_classifier_free_guidance_as_a_further_term():
 def test_scale_zero_is_the_prediction_itself_and_calls_no_model():
     x, x0, denoised = latents(1, 4, 8, 8)
     assert self_attention_guidance(denoised, x, x0, half_mask(x0), None, scale=0) is denoised
+    assert self_attention_guidance(denoised, x, x0, half_mask(x0), None, blur_sigma=0) is denoised
 
 
 def test_the_model_is_called_once_and_only_where_the_mask_is_set_the_input_changes():

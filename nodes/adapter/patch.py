@@ -19,7 +19,7 @@ from .timing import moment_of
 def guide_model(model, settings: Settings, *, attention_blocks: str = AUTO, mask: Optional[Tensor] = None):
     """A clone of a ComfyUI MODEL that is guided in every run; the model itself stays as it is.
 
-    A scale of 0 patches nothing: such a run is the run without the node, bit for bit.
+    A scale of 0, or a blur of 0, patches nothing: such a run is the run without the node, bit for bit.
 
     Args:
         settings: how strongly and when to guide, and what to degrade.
@@ -32,7 +32,7 @@ def guide_model(model, settings: Settings, *, attention_blocks: str = AUTO, mask
     guided = model.clone()
     listener = _listener(model.get_model_object("diffusion_model"), settings, attention_blocks)
     region = None if mask is None else check_mask(mask)
-    if settings.scale == 0:
+    if settings.scale == 0 or settings.blur_sigma == 0:
         return guided
     listen(guided.model_options, listener)
     if listener.blocks or listener.statistic is None:
