@@ -8,11 +8,10 @@ from torch import Tensor
 
 from .checks import check_floating, check_number
 
-# Scores that stay in the cache of a CPU are summed up faster; other devices want fewer, larger chunks.
-CPU_MAX_BYTES = 2 * 2**20
-DEVICE_MAX_BYTES = 32 * 2**20
+MAX_BYTES = 32 * 2**20
 
 
+@torch.no_grad()
 def received_attention(
     q: Tensor,
     k: Tensor,
@@ -45,7 +44,7 @@ def received_attention(
             image token counts for nothing.
         scale: factor on the scores; default `d ** -0.5`.
         max_queries: where there are more queries, so many of them, spread evenly, stand for all; default all.
-        max_bytes: upper bound of the working memory for scores, in bytes; default 2 MiB on the CPU, 32 MiB elsewhere.
+        max_bytes: upper bound of a chunk of scores, in bytes, of which two exist at a time; default at most 32 MiB.
         query_weights: (b, queries), how much each image token's attention counts, with mean 1; default all alike.
 
     Returns:
@@ -66,7 +65,9 @@ def received_attention(
         scale = width**-0.5
     check_number("scale", scale)
     if max_bytes is None:
-        max_bytes = CPU_MAX_BYTES if q.device.type == "cpu" else DEVICE_MAX_BYTES
+        max_bytes = MAX_BYTES
+        if q.device.type == "cpu":  # 256 rows are enough to work on, and few enough to stay in the cache
+            max_bytes = min(max(256 * 4 * keys, 2**20), MAX_BYTES)
     check_number("max_bytes", max_bytes, low=1)
     if query_weights is not None and query_weights.shape != (batch, queries):
         raise ValueError(f"query_weights must have shape {(batch, queries)}, got {tuple(query_weights.shape)}")
@@ -79,8 +80,10 @@ def received_attention(
 
     # Long rows first: a chunk holds whole score rows of one head, and several heads only where they all fit.
     rows_at_once = min(queries, max(1, int(max_bytes) // (4 * keys)))
-    heads_at_once = max(1, int(max_bytes) // (4 * keys * rows_at_once))
+    heads_at_once = min(heads, max(1, int(max_bytes) // (4 * keys * rows_at_once)))
 
+    # One workspace for all chunks: taking fresh memory for each would cost more than filling it.
+    workspace = torch.empty(2, heads_at_once, rows_at_once, keys, device=q.device)
     received = torch.zeros(batch, keys, dtype=torch.float32, device=q.device)
     for row, sums in enumerate(received):
         for first in range(0, heads, heads_at_once):
@@ -93,7 +96,7 @@ def received_attention(
                 part_of_mask = None if mask is None else _part(mask, row, some_heads, rows)
                 part_of_weights = None if query_weights is None else query_weights[row, rows]
                 part = q[row, some_heads][:, rows].float() * scale
-                sums += _column_sums(part, keys_t, part_of_mask, part_of_weights)
+                sums += _column_sums(part, keys_t, part_of_mask, part_of_weights, workspace)
     # The sum over keys is the number of rows that see anything, whatever a mask hides: dividing by it gives mean 1.
     return received / received.mean(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
@@ -114,17 +117,23 @@ def spread(count: int, wanted: int) -> Tensor:
     return edges[:-1] + (places * edges.diff()).long()
 
 
-def _column_sums(q: Tensor, keys_t: Tensor, mask: Optional[Tensor], query_weights: Optional[Tensor]) -> Tensor:
+def _column_sums(
+    q: Tensor, keys_t: Tensor, mask: Optional[Tensor], query_weights: Optional[Tensor], workspace: Tensor
+) -> Tensor:
     """Sum the softmax of q @ keys_t over heads and weighted queries: (heads, q, d), (heads, d, k), (q,) -> (k,)."""
-    scores = torch.bmm(q, keys_t)  # (heads, q, k)
+    scores, attention = workspace[:, : q.shape[0], : q.shape[1]]  # (heads, q, k) each
+    torch.bmm(q, keys_t, out=scores)
     if mask is not None:
-        scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
-    scores.sub_(scores.amax(-1, keepdim=True).clamp_min_(torch.finfo(torch.float32).min)).exp_()
-    tiny = torch.finfo(torch.float32).tiny  # where a mask hides every key the sum is 0
-    weights = scores.sum(-1, keepdim=True).clamp_min_(tiny).reciprocal_()  # normalises without a second pass
-    if query_weights is not None:
-        weights.mul_(query_weights[:, None])
-    return torch.bmm(weights.transpose(1, 2), scores).sum((0, 1))
+        if mask.dtype == torch.bool:
+            scores.masked_fill_(~mask, -torch.inf)
+        else:
+            scores.add_(mask)
+    torch.softmax(scores, -1, out=attention)
+    if mask is not None:
+        attention.masked_fill_(scores.amax(-1, keepdim=True) == -torch.inf, 0)  # a row that sees nothing gives nothing
+    # A product with the weights adds rows up many times faster than a sum over them.
+    weights = q.new_ones(q.shape[1]) if query_weights is None else query_weights
+    return torch.matmul(weights, attention).sum(0)
 
 
 def _cut_mask(mask: Tensor, q: Tensor, k: Tensor, image_tokens: slice) -> Tensor:

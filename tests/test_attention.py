@@ -1,5 +1,6 @@
 import pytest
 import torch
+from peak_memory import PeakMemory
 
 from sag_core import received_attention
 
@@ -118,22 +119,7 @@ def test_says_which_option_is_out_of_range(wrong):
 
 
 def test_4096_tokens_of_20_heads_stay_under_128_mib():
-    # A process of its own: the peak of this one may already be higher.
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    program = """
-import resource, sys, torch
-sys.path.insert(0, sys.argv[1])
-from sag_core import received_attention
-q, k = torch.randn(1, 20, 4096, 64), torch.randn(1, 20, 4096, 64)
-received_attention(q[:, :, :64], k[:, :, :64], 20)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-received_attention(q, k, 20)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-"""
-    pytest.importorskip("resource")
-    root = Path(__file__).resolve().parents[1]
-    run = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True, text=True, check=True)
-    assert 1 < float(run.stdout) < 128  # MiB on Linux; a peak that did not move would prove nothing
+    q, k = qk(1, 20, 4096, 64)
+    with PeakMemory() as memory:
+        received_attention(q, k, 20)
+    assert 0 < memory.peak < 128 * 2**20
