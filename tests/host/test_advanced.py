@@ -263,6 +263,49 @@ def test_two_nodes_look_each_at_its_own_attention(host, advanced, model):
     assert relative_error(together, alone[0] + alone[1]) < CLOSE
 
 
+# Transformer and video models
+
+
+def family_runs(host, name, patches, steps=1):
+    """What a small model of a family makes of one start with each of some patches."""
+    from families import FAMILIES, build, conditioning
+
+    family = next(family for family in FAMILIES if family.name == name)
+    model, start = build(family), torch.zeros(1, *family.latent)
+    prompts = conditioning(family, seed=1), conditioning(family, seed=2)
+    return [host.sample(p(model), *prompts, start, steps=steps, cfg=3.0, scheduler="simple") for p in patches]
+
+
+def test_blocks_of_a_transformer_have_one_number(host, advanced):
+    def chosen(blocks):
+        return lambda model: advanced(model, attention_blocks=blocks)
+
+    auto, middle_third, first = family_runs(host, "Flux.1 dev", [chosen("auto"), chosen("2-3"), chosen("0")])
+    assert torch.equal(auto, middle_third)
+    assert relative_error(first, auto) > CLOSE
+    with pytest.raises(ValueError, match="'6', which this model lacks; it has 0-5"):
+        family_runs(host, "Flux.1 dev", [chosen("2-6")])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"mask_mode": "token_rank"},
+        {"mask_mode": "soft_self_attention", "mask_upsampling": "bilinear", "mask_feather": 1.0},
+        {"mask_mode": "global_blur", "rescale": 0.7, "rescale_mode": "partial"},
+        {"mask_mode": "high_frequency", "projection": True},
+        {"mask_mode": "random", "apply_every": 2, "reuse": True},
+        {"mask": torch.ones(40, 30), "branch": "conditional"},
+    ],
+    ids=str,
+)
+def test_every_mode_guides_a_video(host, advanced, how):
+    ours, plain = family_runs(
+        host, "Wan 2.1 text to video", [lambda model: advanced(model, **how), lambda model: model], steps=2
+    )
+    assert ours.isfinite().all() and relative_error(ours, plain) > CLOSE
+
+
 # Where in the image
 
 

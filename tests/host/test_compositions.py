@@ -365,6 +365,17 @@ def test_gligen_boxes_are_evaluated_apart_and_again_in_the_re_run(host, guide):
         conditioned(host, guide, positive, negative)
 
 
+def test_unclip_image_embeddings(host, guide):
+    from types import SimpleNamespace
+
+    def looks_like(seed):
+        embeds = torch.randn(1, 1, 1280, generator=torch.Generator().manual_seed(seed))
+        image = {"clip_vision_output": SimpleNamespace(image_embeds=embeds), "strength": 1.0, "noise_augmentation": 0.1}
+        return host.conditioning(seed=seed, unclip_conditioning=[image])
+
+    conditioned(host, guide, looks_like(1), looks_like(2), model=host.unet(family="sdxl"))
+
+
 def test_image_prompts_of_the_ip_adapter_kind_see_the_negative_as_the_negative(host, guide):
     """Such patches pick the image prompt by cond_or_uncond: a re-run that looked like the positive would get it."""
     model, seen = host.unet().clone(), []
