@@ -83,7 +83,7 @@ def received_attention(
     heads_at_once = min(heads, max(1, int(max_bytes) // (4 * keys * rows_at_once)))
 
     # One workspace for all chunks: taking fresh memory for each would cost more than filling it.
-    workspace = torch.empty(2, heads_at_once, rows_at_once, keys, device=q.device)
+    workspace = torch.empty(2, heads_at_once, rows_at_once, keys, dtype=torch.float32, device=q.device)
     received = torch.zeros(batch, keys, dtype=torch.float32, device=q.device)
     for row, sums in enumerate(received):
         for first in range(0, heads, heads_at_once):

@@ -123,3 +123,13 @@ def test_4096_tokens_of_20_heads_stay_under_128_mib():
     with PeakMemory() as memory:
         received_attention(q, k, 20)
     assert 0 < memory.peak < 128 * 2**20
+
+
+def test_another_default_dtype_changes_nothing():
+    q, k = qk(1, 2, 12, 4)
+    expected = received_attention(q, k, 2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(received_attention(q, k, 2), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
