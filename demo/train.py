@@ -1,0 +1,168 @@
+"""Train the demo model from nothing: `python -m demo.train`.
+
+Draws its pictures (see scenes.py), trains a small noise-predicting UNet on them with Adam, and keeps the average of
+the weights. The state is saved every few minutes: the same command goes on where it was stopped, and with fewer
+`--steps` it finishes earlier, since only the last third lowers the learning rate.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from . import checkpoint
+from .checkpoint import Architecture, Checkpoint
+from .data import Pictures, pictures
+from .engine import schedule_of
+from .prompts import ANY, COLOURS, OBJECTS, TABLE_ROWS
+from .unet import build
+
+SNR_CAP = 5.0  # min-SNR weighting (Hang et al., ICCV 2023): the nearly clean steps count for less
+AVERAGE = 0.999  # of the weights, from step to step
+NOTHING, NO_COLOUR, NO_OBJECT = 0.15, 0.075, 0.075  # how often the prompt, or half of it, is left open
+
+
+class Model(nn.Module):
+    """The UNet with its token table."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.unet = build(architecture)
+        self.tokens = nn.Embedding(TABLE_ROWS, architecture.token_width)
+
+    def forward(self, x: Tensor, steps: Tensor, tokens: Tensor) -> Tensor:
+        return self.unet(x, steps, self.tokens(tokens)).sample
+
+
+def batch_of(data: Pictures, rows: Tensor, generator: torch.Generator) -> "tuple[Tensor, Tensor]":
+    """Pictures -1..1, half of them mirrored, and their tokens, some of them left open."""
+    images = data.images[rows].float() / 127.5 - 1
+    mirrored = torch.rand(len(rows), generator=generator) < 0.5
+    images[mirrored] = images[mirrored].flip(-1)
+    colour, thing = data.colours[rows] + 1, data.objects[rows] + 1
+    drop = torch.rand(len(rows), generator=generator)
+    colour[drop < NOTHING + NO_COLOUR] = ANY
+    thing[(drop < NOTHING) | ((drop >= NOTHING + NO_COLOUR) & (drop < NOTHING + NO_COLOUR + NO_OBJECT))] = ANY
+    return images, torch.stack([colour, thing + 1 + len(COLOURS)], 1)
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Rises over 200 steps, stays, and falls over the last third."""
+    return peak * min(1.0, (step + 1) / 200, max(0.0, (steps - step) / (steps / 3)))
+
+
+def samples(model: Model, schedule: DDIMScheduler, architecture: Architecture, path: Path) -> None:
+    """Draw every object in one colour, by classifier-free guidance, as a sheet."""
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(7)
+    colour = torch.arange(len(OBJECTS)) % len(COLOURS) + 1
+    things = torch.stack([colour, torch.arange(len(OBJECTS)) + 2 + len(COLOURS)], 1)
+    nothing = torch.tensor([[ANY, 1 + len(COLOURS)]]).expand_as(things)
+    x = torch.randn(len(OBJECTS), 3, architecture.size, architecture.size, generator=generator)
+    x = torch.cat([x, x])  # with the prompt, and with none
+    schedule.set_timesteps(25)
+    for step in schedule.timesteps:
+        noise = model(x, step, torch.cat([things, nothing]))
+        conditional, unconditional = noise.chunk(2)
+        noise = torch.cat([unconditional + 2.5 * (conditional - unconditional), unconditional])
+        x = schedule.step(noise, step, x).prev_sample
+    sheet = x.reshape(2, len(OBJECTS), 3, architecture.size, -1).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
+    image = Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().numpy())
+    image.resize((image.width * 3, image.height * 3), Image.Resampling.NEAREST).save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path(".cache/train"), help="state, log and sample sheets")
+    parser.add_argument("--pictures", type=Path, default=Path(".cache/pictures"), help="where drawn pictures are kept")
+    parser.add_argument("--out", type=Path, default=checkpoint.WEIGHTS, help="the finished weights")
+    parser.add_argument("--count", type=int, default=16000, help="pictures to train on")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=8e-4, help="highest learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=250, help="steps between saved states")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+
+    args.folder.mkdir(parents=True, exist_ok=True)
+    architecture = Architecture()
+    data = pictures(args.count, architecture.size, args.pictures)
+    torch.manual_seed(args.seed)
+    model = Model(architecture).to(args.device, memory_format=torch.channels_last)
+    average = Model(architecture).to(args.device, memory_format=torch.channels_last)
+    average.load_state_dict(model.state_dict())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01)
+    schedule = schedule_of(architecture)
+    signal = schedule.alphas_cumprod.to(args.device)
+    weights = (SNR_CAP * (1 - signal) / signal).clamp(max=1)  # min(SNR, cap) / SNR
+
+    state, log = args.folder / "state.pt", args.folder / "loss.jsonl"
+    first = 0
+    if state.exists():
+        saved = torch.load(state, map_location=args.device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["step"]
+        print(f"going on at step {first}")
+
+    started, losses = time.monotonic(), []
+    for step in range(first, args.steps):
+        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)  # a step draws the same after a stop
+        picked = torch.randint(len(data.images), (args.batch,), generator=generator)
+        images, tokens = batch_of(data, picked, generator)
+        steps = torch.randint(len(signal), (args.batch,), generator=generator).to(args.device)
+        noise = torch.randn(images.shape, generator=generator).to(args.device)
+        images, tokens = images.to(args.device, memory_format=torch.channels_last), tokens.to(args.device)
+        rate = learning_rate(step, args.steps, args.rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(args.device, dtype=torch.bfloat16):
+            predicted = model(schedule.add_noise(images, noise, steps), steps, tokens)
+        loss = (weights[steps] * (predicted.float() - noise).square().mean((1, 2, 3))).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            share = 1 - min(AVERAGE, (step + 1) / (step + 10))
+            for mean, now in zip(average.parameters(), model.parameters()):
+                mean.lerp_(now, share)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise RuntimeError(f"the loss is {losses[-1]} at step {step}: start again with a lower --rate")
+        done = step + 1
+        if done % 25 == 0:
+            left = (time.monotonic() - started) / (done - first) * (args.steps - done)
+            recent = sum(losses[-250:]) / len(losses[-250:])
+            print(f"\rstep {done}/{args.steps}  loss {recent:.4f}  {left / 60:.0f} min left ", end="", flush=True)
+        if done % args.every == 0 or done == args.steps:
+            with log.open("a") as file:
+                file.write(json.dumps({"step": done, "loss": sum(losses) / len(losses), "rate": rate}) + "\n")
+            losses = []
+            everything = {"model": model.state_dict(), "average": average.state_dict(), "step": done}
+            torch.save({**everything, "optimizer": optimizer.state_dict()}, state.with_suffix(".part"))
+            state.with_suffix(".part").replace(state)
+            weights_now = {name: tensor.cpu() for name, tensor in average.unet.state_dict().items()}
+            kept = Checkpoint(architecture, weights_now, average.tokens.weight.cpu(), done)
+            checkpoint.save(kept, args.folder / "average.safetensors")
+            with torch.no_grad():
+                on_cpu = Model(architecture).requires_grad_(False)
+                on_cpu.load_state_dict({name: tensor.cpu() for name, tensor in average.state_dict().items()})
+                samples(on_cpu, schedule, architecture, args.folder / f"samples_{done:06d}.png")
+    print()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(args.folder / "average.safetensors", args.out)
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
