@@ -1,0 +1,153 @@
+"""Does guidance improve pictures? `python -m benchmarks.quality` draws, compares and plots.
+
+Every method draws from the same noise and for the same prompts. The pictures are kept, so the command goes on where
+it was stopped. Results go to results.json and results.png in this folder.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from demo import checkpoint
+from demo.data import CHUNK, pictures
+from demo.engine import Engine
+
+from . import features, metrics, plot
+from .methods import Point, draw, points, prompts_for
+
+FOLDER = Path(__file__).parent
+HELD_OUT = 1000  # the first chunk of pictures that nothing was trained on
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--samples", type=int, default=128, help="pictures for each point and seed")
+    parser.add_argument("--seeds", type=int, default=3, help="independent repetitions, for the spread")
+    parser.add_argument("--steps", type=int, default=20, help="of DDIM")
+    parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where pictures are kept")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for results.json and results.png")
+    args = parser.parse_args()
+
+    engine = Engine(checkpoint.load(args.weights), "cuda" if torch.cuda.is_available() else "cpu")
+    digest = hashlib.sha256(args.weights.read_bytes()).hexdigest()
+    kept = args.cache / "quality" / digest[:12]
+    kept.mkdir(parents=True, exist_ok=True)
+    wanted = points(args.steps)
+    drawn = {point: [] for point in wanted}
+    jobs = [(seed, point) for seed in range(args.seeds) for point in wanted]
+    started = time.monotonic()
+    with tqdm(total=sum(point.evaluations for _, point in jobs) * args.samples, unit="evaluation") as bar:
+        for seed, point in jobs:
+            file = kept / f"{point.name}_{seed}_{args.samples}.npy"
+            if not file.exists():
+                bar.set_description(point.name)
+                images = draw(engine, point, 1_000_000 * (seed + 1), args.samples)
+                np.save(file.with_suffix(".part.npy"), images.numpy())
+                file.with_suffix(".part.npy").replace(file)  # whole or not at all
+            drawn[point].append(torch.from_numpy(np.load(file)))
+            bar.update(point.evaluations * args.samples)
+
+    size = engine.architecture.size
+    real = pictures(2 * CHUNK * 4, size, args.cache / "pictures").images
+    fresh = pictures(args.seeds * args.samples, size, args.cache / "pictures", first_chunk=HELD_OUT)
+    held_out = list(fresh.images.split(args.samples))
+    networks = features.extractors()
+    reference = {name: features_of(network, real) for name, network in networks.items()}
+
+    def compared(sets: "list[Tensor]") -> dict:
+        return {
+            name: spread([distances(reference[name], features_of(network, images)) for images in sets])
+            for name, network in networks.items()
+        }
+
+    rows = []
+    for point in tqdm(wanted, desc="comparing"):
+        row = {"method": point.method, **asdict(point), "evaluations": point.evaluations, **compared(drawn[point])}
+        if point.prompted:
+            row["as_prompted"] = as_prompted(networks["classifier"], point, drawn[point])
+        rows.append(row)
+    result = {
+        "weights_sha256": digest,
+        "trained_steps": checkpoint.load(args.weights).trained_steps,
+        "samples": args.samples,
+        "seeds": args.seeds,
+        "real_pictures": len(real),
+        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "seconds": round(time.monotonic() - started),
+        "real_against_real": compared(held_out),
+        "points": rows,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    plot.save(result, args.out / "results.png")
+    print(table(result))
+
+
+def features_of(network, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([network(part) for part in images.split(64)])
+
+
+def distances(real: Tensor, drawn: Tensor) -> "dict[str, float]":
+    return {
+        "fd": metrics.frechet_distance(real, drawn),
+        "kid": metrics.kernel_distance(real, drawn),
+        **metrics.neighbourhoods(real, drawn),
+    }
+
+
+def spread(repeated: "list[dict[str, float]]") -> "dict[str, dict[str, float]]":
+    """Mean and standard deviation of every number over the repetitions."""
+    return {
+        name: {
+            "mean": statistics.mean(values[name] for values in repeated),
+            "sd": statistics.stdev(values[name] for values in repeated) if len(repeated) > 1 else None,
+        }
+        for name in repeated[0]
+    }
+
+
+def as_prompted(classifier, point: Point, sets: "list[Tensor]") -> "dict[str, float]":
+    from demo.prompts import COLOURS, OBJECTS
+
+    pairs = [text.split() for text in prompts_for(point, len(sets[0]))]
+    colours = torch.tensor([COLOURS.index(colour) for colour, _ in pairs])
+    objects = torch.tensor([OBJECTS.index(thing) for _, thing in pairs])
+    return spread([{"share": features.accuracy(classifier, images, colours, objects)} for images in sets])["share"]
+
+
+def table(result: dict) -> str:
+    """What is in the JSON, to read."""
+    lines = [f"{'':34}{'evals':>6}{'FD':>16}{'KID':>16}{'precision':>10}{'recall':>8}{'as prompted':>12}"]
+
+    def line(name: str, evaluations: object, row: dict) -> str:
+        numbers = row["classifier"]
+        fd, kid = (f"{numbers[n]['mean']:.2f} +- {numbers[n]['sd'] or 0:.2f}" for n in ("fd", "kid"))
+        prompted = f"{row['as_prompted']['mean']:.2f}" if "as_prompted" in row else ""
+        precision, recall = (f"{numbers[n]['mean']:.2f}" for n in ("precision", "recall"))
+        return f"{name:34}{evaluations!s:>6}{fd:>16}{kid:>16}{precision:>10}{recall:>8}{prompted:>12}"
+
+    lines.append(line("real against real", "", {"classifier": result["real_against_real"]["classifier"]}))
+    for row in result["points"]:
+        ground = "prompt" if row["prompted"] else "no prompt"
+        cfg = f" {row['cfg']:g}" if row["cfg"] != 1 else ""
+        scale = f" {row['scale']:g}" if row["guidance"] else ""
+        name = row["method"].replace("CFG", f"CFG{cfg}") + scale
+        lines.append(line(f"{ground}: {name}, {row['steps']} steps", row["evaluations"], row))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Distances between two sets of pictures, from their features (n, d), by torchmetrics and prdc."""
+
+import contextlib
+import io
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+NEIGHBOURS = 5  # of precision, recall, density and coverage
+
+
+class Given(nn.Module):
+    """A stand-in for the network of torchmetrics: what comes in are features already."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet_distance(real: Tensor, drawn: Tensor) -> float:
+    """Frechet distance (Heusel et al., NeurIPS 2017); few pictures raise it, so compare equal numbers of them."""
+    metric = FrechetInceptionDistance(feature=Given(real.shape[1])).set_dtype(torch.float64)
+    metric.update(real.double(), real=True)
+    metric.update(drawn.double(), real=False)
+    return metric.compute().item()
+
+
+def kernel_distance(real: Tensor, drawn: Tensor) -> float:
+    """KID (Binkowski et al., ICLR 2018) of standardised features; not biased by few pictures, and may fall below 0."""
+    mean, std = real.mean(0), real.std(0) + 1e-6
+    size = min(100, len(real), len(drawn))
+    metric = KernelInceptionDistance(feature=Given(real.shape[1]), subsets=100, subset_size=size)
+    metric.update((real - mean) / std, real=True)
+    metric.update((drawn - mean) / std, real=False)
+    torch.manual_seed(0)  # of the subsets
+    return metric.compute()[0].item()
+
+
+def neighbourhoods(real: Tensor, drawn: Tensor) -> "dict[str, float]":
+    """Precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020), of equally many each."""
+    from prdc import compute_prdc  # here, since the short figure in the tests does without
+
+    count = min(len(real), len(drawn))
+    with contextlib.redirect_stdout(io.StringIO()):  # the library prints the sizes
+        values = compute_prdc(real[:count].numpy(), drawn[:count].numpy(), nearest_k=NEIGHBOURS)
+    return {name: float(value) for name, value in values.items()}

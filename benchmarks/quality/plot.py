@@ -1,0 +1,37 @@
+"""The curves over the scale, as a picture."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+PANELS = (("fd", "Frechet distance (lower is better)"), ("kid", "KID (lower is better)"), ("recall", "recall"))
+
+
+def save(result: dict, path: Path) -> None:
+    """Plot distances and recall in the classifier's features over the scale, without a prompt above, with one below."""
+    steps = min(row["steps"] for row in result["points"] if row["method"] == "unguided")
+    figure, axes = plt.subplots(2, len(PANELS), figsize=(15, 8), layout="constrained")
+    for line, prompted in zip(axes, (False, True)):
+        rows = [row for row in result["points"] if row["prompted"] == prompted]
+        for panel, (number, label) in zip(line, PANELS):
+            for method in dict.fromkeys(row["method"] for row in rows):
+                same = [row for row in rows if row["method"] == method]
+                means = [row["classifier"][number]["mean"] for row in same]
+                spreads = [row["classifier"][number]["sd"] or 0 for row in same]
+                if method == "unguided":
+                    for row, mean, style in zip(same, means, ("-", "--")):
+                        panel.axhline(mean, color="black", linestyle=style, label=f"unguided, {row['steps']} steps")
+                else:
+                    at_steps = [i for i, row in enumerate(same) if row["steps"] == steps]
+                    scales = [same[i]["cfg" if method == "CFG" else "scale"] for i in at_steps]
+                    chosen = [means[i] for i in at_steps], [spreads[i] for i in at_steps]
+                    panel.errorbar(scales, chosen[0], chosen[1], marker="o", capsize=3, label=method)
+            floor = result["real_against_real"]["classifier"][number]["mean"]
+            panel.axhline(floor, color="grey", linestyle=":", label="real against real")
+            panel.set(xscale="log", xlabel="scale", title=f"{'with' if prompted else 'without'} a prompt: {label}")
+            panel.legend(fontsize=8)
+    figure.suptitle(f"{result['seeds']} x {result['samples']} pictures a point, {steps} steps; bars: sd over seeds")
+    figure.savefig(path, dpi=80)

@@ -1,0 +1,124 @@
+"""Self-Attention Guidance in one command: `python -m demo` draws a sheet with and without it.
+
+No ComfyUI, no GPU and no download: a small model lies in this folder.
+"""
+
+import argparse
+import io
+import math
+import sys
+from pathlib import Path
+from typing import Callable, Optional
+
+from . import prompts
+
+ROWS = 4  # seeds on a sheet
+
+
+def number(kind: type, low: float, high: float) -> "Callable[[str], float]":
+    """A number within a range, for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what} from {low} to {high}, got {text!r}")
+        return value
+
+    return read
+
+
+def known_words(text: str) -> str:
+    """A prompt that the model understands, for argparse."""
+    try:
+        prompts.tokens(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.split("\n")[0])
+    words = f"one of {', '.join(prompts.COLOURS)}, and one of {', '.join(prompts.OBJECTS)}; either may be left out"
+    parser.add_argument("--prompt", type=known_words, default="a red mushroom", help=words)
+    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1 - ROWS), default=0, help="of the first row")
+    parser.add_argument("--scale", type=number(float, -2, 5), default=0.5, help="of Self-Attention Guidance")
+    parser.add_argument("--blur-sigma", type=number(float, 0, 10), default=1.0, help="of its blur, in pixels")
+    parser.add_argument("--cfg", type=number(float, 1, 30), default=3.0, help="of classifier-free guidance")
+    parser.add_argument("--steps", type=number(int, 1, 1000), default=20)
+    parser.add_argument("--out", type=Path, default=Path("sag_demo.png"), help="the picture to write (.png or .jpg)")
+    parser.add_argument("--comfyui", type=Path, metavar="PATH", help="start the ComfyUI in this folder and run there")
+    parser.add_argument("--comfyui-python", type=Path, metavar="PYTHON", help="its interpreter, if not found")
+    args = parser.parse_args(argv)
+    if args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        parser.error(f"argument --out: must end in .png, .jpg or .jpeg, got {str(args.out)!r}")
+    if not args.out.resolve().parent.is_dir():
+        parser.error(f"argument --out: the folder {args.out.resolve().parent} does not exist")
+    if args.comfyui and not (args.comfyui / "main.py").is_file():
+        parser.error(f"argument --comfyui: must be the folder with ComfyUI's main.py, got {str(args.comfyui)!r}")
+    if args.comfyui_python and not args.comfyui_python.is_file():
+        parser.error(f"argument --comfyui-python: there is no file {str(args.comfyui_python)!r}")
+    return args
+
+
+def draw(args: argparse.Namespace):
+    """The sheet by diffusers: unguided, SAG, CFG and both, each guided one with its mask."""
+    import torch
+    from tqdm import tqdm
+
+    from . import checkpoint
+    from .engine import Engine
+    from .guidance import SelfAttentionGuidance
+    from .sheet import lit_by, sheet
+
+    torch.manual_seed(args.seed)
+    engine = Engine(checkpoint.load(), "cuda" if torch.cuda.is_available() else "cpu")
+    noise = engine.noise(args.seed, ROWS)
+    columns = {}
+    with tqdm(total=4 * args.steps, desc="drawing", unit="step") as bar:
+        for name, cfg in (("", 1.0), ("CFG", args.cfg)):
+            options = dict(steps=args.steps, cfg=cfg, on_step=lambda *_: bar.update())
+            label = f"{name} {cfg:g}" if name else "unguided"
+            columns[label] = engine.sample(noise, [args.prompt] * ROWS, **options).cpu()
+            masks = []
+            guidance = SelfAttentionGuidance(engine.unet, args.scale, args.blur_sigma, on_mask=masks.append)
+            label = f"{label}\n+ SAG {args.scale:g}" if name else f"SAG {args.scale:g}"
+            with guidance:
+                columns[label] = engine.sample(noise, [args.prompt] * ROWS, guidance=guidance, **options).cpu()
+            columns[f"what {'CFG + SAG' if name else 'SAG'}\nblurs"] = lit_by(columns[label], [m.cpu() for m in masks])
+    seeds = f"seeds {args.seed} to {args.seed + ROWS - 1}"
+    return sheet(columns, f'"{args.prompt}", {seeds}, {args.steps} steps of DDIM')
+
+
+def draw_in_comfyui(args: argparse.Namespace):
+    """The two pictures of the example workflow, side by side."""
+    from PIL import Image
+
+    from .comfyui import find_python, pictures_with_and_without
+
+    python = args.comfyui_python or find_python(args.comfyui)
+    print(f"starting the ComfyUI in {args.comfyui} with {python}")
+    values = dict(prompt=args.prompt, seed=args.seed, scale=args.scale, steps=args.steps, cfg=args.cfg)
+    files = pictures_with_and_without(args.comfyui.resolve(), python.absolute(), **values)
+    without, guided = (Image.open(io.BytesIO(file)).convert("RGB") for file in files)
+    both = Image.new("RGB", (without.width + guided.width + 8, without.height), "white")
+    both.paste(without, (0, 0))
+    both.paste(guided, (without.width + 8, 0))
+    return both
+
+
+def main() -> None:
+    args = arguments()
+    try:
+        picture = draw_in_comfyui(args) if args.comfyui else draw(args)
+        picture.save(args.out)
+    except (RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"wrote {args.out.resolve()}")
+
+
+if __name__ == "__main__":
+    main()

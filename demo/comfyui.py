@@ -1,0 +1,186 @@
+"""Runs a workflow in a ComfyUI that it starts and stops itself, without touching what the installation holds."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[1]
+START_SECONDS, RUN_SECONDS = 180, 600
+UNUSED = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "build", "dist", "*.egg-info")
+
+
+class Server:
+    """A running ComfyUI, spoken to over its HTTP interface on the loopback address.
+
+    Every method raises RuntimeError, with the end of the server's log, where the server refuses, fails or falls silent.
+    """
+
+    def __init__(self, process: subprocess.Popen, port: int, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self._address = f"http://127.0.0.1:{port}"
+        # No handler of the environment: a proxy set there must not see loopback requests.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def get(self, path: str) -> bytes:
+        """The body of an answer."""
+        with self._opener.open(self._address + path, timeout=30) as answer:
+            return answer.read()
+
+    def wait_until_ready(self) -> None:
+        """Return when the server answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise self._failure(f"ComfyUI ended with code {self.process.returncode} while starting")
+            try:
+                self.get("/object_info/KSampler")
+                return
+            except OSError:  # refused until the port is open
+                time.sleep(0.3)
+        raise self._failure(f"ComfyUI did not answer within {START_SECONDS} s")
+
+    def run(self, prompt: dict) -> "dict[str, list[bytes]]":
+        """Queue a workflow in the API format, wait for it, and return the files of the pictures by node id."""
+        body = json.dumps({"prompt": prompt}).encode()
+        request = urllib.request.Request(self._address + "/prompt", body, {"Content-Type": "application/json"})
+        try:
+            with self._opener.open(request, timeout=30) as answer:
+                prompt_id = json.loads(answer.read())["prompt_id"]
+        except urllib.error.HTTPError as refusal:
+            raise RuntimeError(f"ComfyUI refused the workflow: {refusal.read().decode()}") from refusal
+        entry = self._finished(prompt_id)
+        if entry["status"]["status_str"] != "success":
+            raise self._failure(f"the workflow failed: {json.dumps(entry['status'], indent=1)}")
+        return {
+            node: [self._view(picture) for picture in output.get("images", [])]
+            for node, output in entry["outputs"].items()
+        }
+
+    def _finished(self, prompt_id: str) -> dict:
+        deadline = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < deadline:
+            entry = json.loads(self.get(f"/history/{prompt_id}")).get(prompt_id)
+            if entry is not None:
+                return entry
+            if self.process.poll() is not None:
+                raise self._failure(f"ComfyUI ended with code {self.process.returncode} during a run")
+            time.sleep(0.1)
+        raise self._failure(f"the workflow did not finish within {RUN_SECONDS} s")
+
+    def _view(self, picture: dict) -> bytes:
+        query = urllib.parse.urlencode({key: picture[key] for key in ("filename", "subfolder", "type")})
+        return self.get(f"/view?{query}")
+
+    def _failure(self, message: str) -> RuntimeError:
+        return RuntimeError(f"{message}; its log ends with\n{self.log.read_text(errors='replace')[-3000:]}")
+
+
+@contextmanager
+def serve(comfyui: Path, python: Path, base: Path) -> "Iterator[Server]":
+    """Start ComfyUI, and stop it at the end.
+
+    Args:
+        comfyui: the folder with ComfyUI's main.py.
+        python: the interpreter that ComfyUI runs with.
+        base: an existing folder that takes the place of ComfyUI's own for models, custom nodes and output. A copy of
+            this pack becomes the only custom node there.
+
+    Raises:
+        RuntimeError: it does not start; the message holds the end of its log.
+    """
+    # A copy, not a link: links need rights that an ordinary account on Windows lacks.
+    shutil.copytree(PACK, base / "custom_nodes" / "self-attention-guidance", ignore=UNUSED)
+    for folder in ("models", "input", "output", "temp", "user"):
+        (base / folder).mkdir(exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(python), "main.py", "--port", str(port), "--base-directory", str(base)]
+    command += ["--disable-api-nodes", "--disable-auto-launch", "--cache-classic"]
+    # The default database is a file in the installation, which another running ComfyUI may hold.
+    command += ["--database-url", f"sqlite:///{(base / 'comfyui.db').as_posix()}"]
+    if not _has_accelerator(python):
+        command.append("--cpu")
+    # The gallery of workflow templates is a package of its own, and one that is newer than the host stops it from
+    # starting (0.3.64 looks for a folder that is gone). A host starts without the package, so it is hidden.
+    hidden = base / "hidden_packages"
+    hidden.mkdir()
+    (hidden / "comfyui_workflow_templates.py").write_text("raise ImportError('not needed here')\n")
+    paths = [str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])]
+    log = base / "server.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=comfyui,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        server = Server(process, port, log)
+        server.wait_until_ready()
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def find_python(comfyui: Path) -> Path:
+    """The interpreter that a ComfyUI folder runs with: its own virtual environment's, else this one."""
+    inside = ("bin/python", "Scripts/python.exe")
+    places = [comfyui / venv / python for venv in (".venv", "venv") for python in inside]
+    places.append(comfyui.parent / "python_embeded" / "python.exe")
+    return next((place for place in places if place.exists()), Path(sys.executable))
+
+
+def pictures_with_and_without(
+    comfyui: Path, python: Path, *, prompt: str, seed: int, scale: float, steps: int, cfg: float
+) -> "tuple[bytes, bytes]":
+    """Run `example_workflows/api/sag_demo.json` with these values.
+
+    Returns:
+        The PNG without guidance and the PNG with it.
+
+    Raises:
+        RuntimeError: ComfyUI does not start, refuses the workflow or fails.
+    """
+    workflow = json.loads((PACK / "example_workflows" / "api" / "sag_demo.json").read_text(encoding="utf-8"))
+    values = {
+        "SAGDemoModel": {"prompt": prompt},
+        "SAGSelfAttentionGuidance": {"scale": scale},
+        "KSampler": {"seed": seed, "steps": steps, "cfg": cfg},
+    }
+    for node in workflow.values():
+        node["inputs"].update(values.get(node["class_type"], {}))
+    # Windows may still hold a file of the server that has just ended; the system clears its own folder for such.
+    temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with temporary as folder, serve(comfyui, python, Path(folder)) as server:
+        pictures = server.run(workflow)
+    saved = {
+        workflow[node]["inputs"]["filename_prefix"].rsplit("/")[-1]: files
+        for node, files in pictures.items()
+        if workflow[node]["class_type"] == "SaveImage"
+    }
+    return saved["without"][0], saved["with"][0]
+
+
+def _has_accelerator(python: Path) -> bool:
+    check = "import torch; raise SystemExit(not torch.accelerator.is_available())"
+    return subprocess.run([str(python), "-c", check], stderr=subprocess.DEVNULL).returncode == 0

@@ -1,0 +1,54 @@
+"""Picture sheets: rows of small pictures, enlarged, under a line of titles."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+CELL = 160  # side of an enlarged picture in pixels
+GAP = 6
+TITLE = 40
+
+
+def sheet(columns: "dict[str, Tensor]", title: str) -> Image.Image:
+    """Lay pictures out.
+
+    Args:
+        columns: title of each column and its pictures, (rows, 3, h, w) in -1..1; brighter and darker is cut.
+        title: a line above all.
+
+    Returns:
+        The sheet, every pixel of a picture shown as a square or a little more.
+    """
+    rows = len(next(iter(columns.values())))
+    step = CELL + GAP
+    page = Image.new("RGB", (GAP + step * len(columns), 2 * TITLE + step * rows), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((GAP, TITLE // 2), title, "black", font(17), anchor="lm")
+    for column, (name, pictures) in enumerate(columns.items()):
+        left = GAP + step * column
+        lines = name.split("\n")
+        for line, text in enumerate(lines):
+            y = 1.5 * TITLE + (line - (len(lines) - 1) / 2) * 16
+            draw.text((left + CELL / 2, y), text, "black", font(14), anchor="mm")
+        for row, picture in enumerate(pictures):
+            enlarged = image(picture).resize((CELL, CELL), Image.Resampling.NEAREST)
+            page.paste(enlarged, (left, 2 * TITLE + step * row))
+    return page
+
+
+def image(picture: Tensor) -> Image.Image:
+    """A picture (3, h, w) in -1..1 as Pillow has it."""
+    levels = ((picture.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+def lit_by(picture: Tensor, masks: "Sequence[Tensor]") -> Tensor:
+    """Pictures (b, 3, h, w) in -1..1, dark where no step's mask (b, 1, h, w) lay and full where every step's did."""
+    share = sum(masks) / len(masks)
+    return (picture.clamp(-1, 1) + 1) * (0.12 + 0.88 * share) - 1
+
+
+def font(size: int) -> ImageFont.ImageFont:
+    """Pillow's own font, so that a sheet looks alike everywhere."""
+    return ImageFont.load_default(size)
