@@ -94,7 +94,7 @@ def draw(args: argparse.Namespace):
 
 
 def draw_in_comfyui(args: argparse.Namespace):
-    """The two pictures of the example workflow, side by side."""
+    """The pictures of the example workflow: without guidance on the left, with it on the right."""
     from PIL import Image
 
     from .comfyui import find_python, pictures_with_and_without
@@ -103,10 +103,12 @@ def draw_in_comfyui(args: argparse.Namespace):
     print(f"starting the ComfyUI in {args.comfyui} with {python}")
     values = dict(prompt=args.prompt, seed=args.seed, scale=args.scale, steps=args.steps, cfg=args.cfg)
     files = pictures_with_and_without(args.comfyui.resolve(), python.absolute(), **values)
-    without, guided = (Image.open(io.BytesIO(file)).convert("RGB") for file in files)
-    both = Image.new("RGB", (without.width + guided.width + 8, without.height), "white")
-    both.paste(without, (0, 0))
-    both.paste(guided, (without.width + 8, 0))
+    columns = [[Image.open(io.BytesIO(file)).convert("RGB") for file in column] for column in files]
+    width, height = columns[0][0].size
+    both = Image.new("RGB", (2 * width + 8, (height + 8) * len(columns[0]) - 8), "white")
+    for place, pictures in enumerate(columns):
+        for row, picture in enumerate(pictures):
+            both.paste(picture, (place * (width + 8), row * (height + 8)))
     return both
 
 

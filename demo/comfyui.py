@@ -152,11 +152,11 @@ def find_python(comfyui: Path) -> Path:
 
 def pictures_with_and_without(
     comfyui: Path, python: Path, *, prompt: str, seed: int, scale: float, steps: int, cfg: float
-) -> "tuple[bytes, bytes]":
+) -> "tuple[list[bytes], list[bytes]]":
     """Run `example_workflows/api/sag_demo.json` with these values.
 
     Returns:
-        The PNG without guidance and the PNG with it.
+        The PNG files without guidance, and those with it.
 
     Raises:
         RuntimeError: ComfyUI does not start, refuses the workflow or fails.
@@ -178,7 +178,7 @@ def pictures_with_and_without(
         for node, files in pictures.items()
         if workflow[node]["class_type"] == "SaveImage"
     }
-    return saved["without"][0], saved["with"][0]
+    return saved["without"], saved["with"]
 
 
 def _has_accelerator(python: Path) -> bool:

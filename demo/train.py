@@ -78,20 +78,6 @@ def samples(model: Model, schedule: DDIMScheduler, architecture: Architecture, p
     image.resize((image.width * 3, image.height * 3), Image.Resampling.NEAREST).save(path)
 
 
-def loss_curve(log: Path, path: Path) -> None:
-    """Plot the losses that a run has written."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    axes.plot([row["step"] for row in rows], [row["loss"] for row in rows])
-    axes.set(xlabel="step", ylabel="loss (min-SNR weighted)", yscale="log")
-    figure.savefig(path, dpi=80)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path(".cache/train"), help="state, log and sample sheets")
@@ -175,7 +161,7 @@ def main() -> None:
     print()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(args.folder / "average.safetensors", args.out)
-    loss_curve(log, args.out.with_name("loss.png"))
+    shutil.copyfile(log, args.out.with_name("loss.jsonl"))
     print(f"wrote {args.out}")
 
 

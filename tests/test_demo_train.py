@@ -1,0 +1,63 @@
+"""Drawing the demo's pictures and training on them: the same every time, also after a stop."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers", reason='the demo needs its packages: pip install ".[demo]"')
+
+from demo import checkpoint, scenes  # noqa: E402
+from demo.prompts import COLOURS, OBJECTS  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def train(folder: Path, pictures: Path, steps: int) -> checkpoint.Checkpoint:
+    out = folder / "out.safetensors"
+    small = ["--count", "8", "--batch", "2", "--every", "1", "--device", "cpu", "--steps", str(steps)]
+    places = ["--folder", str(folder), "--pictures", str(pictures), "--out", str(out)]
+    subprocess.run([sys.executable, "-m", "demo.train", *small, *places], cwd=ROOT, check=True, capture_output=True)
+    return checkpoint.load(out)
+
+
+def test_training_stopped_and_continued_gives_the_weights_of_one_run(tmp_path):
+    at_once = train(tmp_path / "one", tmp_path / "pictures", 4)
+    train(tmp_path / "two", tmp_path / "pictures", 2)
+    continued = train(tmp_path / "two", tmp_path / "pictures", 4)
+
+    assert continued.trained_steps == at_once.trained_steps == 4
+    assert all(torch.equal(tensor, continued.unet[name]) for name, tensor in at_once.unet.items())
+    assert torch.equal(at_once.token_table, continued.token_table)
+    losses = [json.loads(line) for line in (tmp_path / "two" / "loss.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in losses] == [1, 2, 3, 4]
+    assert len(list((tmp_path / "two").glob("samples_*.png"))) == 4
+
+
+def draw(objects: "list[str]", colours: "list[str]", seed: int = 0) -> torch.Tensor:
+    things = torch.tensor([OBJECTS.index(name) for name in objects])
+    tints = torch.tensor([COLOURS.index(name) for name in colours])
+    return scenes.render(things, tints, 24, torch.Generator().manual_seed(seed))
+
+
+def test_every_object_is_drawn_and_no_two_alike():
+    pictures = draw(list(OBJECTS), ["red"] * len(OBJECTS))
+    assert pictures.shape == (10, 3, 24, 24) and pictures.dtype == torch.uint8
+    for i in range(len(pictures)):
+        for j in range(i):
+            assert (pictures[i].float() - pictures[j].float()).abs().mean() > 2, (OBJECTS[i], OBJECTS[j])
+
+
+@pytest.mark.parametrize("colour, strongest", [("red", 0), ("green", 1), ("blue", 2)])
+def test_a_cube_has_the_colour_of_its_name(colour, strongest):
+    cube = draw(["cube"] * 4, [colour] * 4)[:, :, 10:16, 10:14].float().mean((0, 2, 3))
+    assert cube.argmax() == strongest
+    assert cube.max() > 2 * cube.min()
+
+
+def test_pictures_depend_on_the_seed_alone():
+    assert torch.equal(draw(["duck"], ["yellow"], 1), draw(["duck"], ["yellow"], 1))
+    assert not torch.equal(draw(["duck"], ["yellow"], 1), draw(["duck"], ["yellow"], 2))
