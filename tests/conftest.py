@@ -21,3 +21,4 @@ def load_package(name: str, folder: Path):
 
 
 load_package("sag_core", ROOT / "sag_core")
+load_package("demo", ROOT / "demo")
