@@ -1,4 +1,4 @@
-"""Loads the pack and its core from this folder, as ComfyUI does: by path, whatever the folder is called."""
+"""Loads the pack, its core and its demo from this folder, as ComfyUI does: by path, whatever the folder is called."""
 
 import importlib.util
 import sys
