@@ -87,7 +87,7 @@ class Engine:
         steps: int = 20,
         cfg: float = 1.0,
         guidance: Optional[Guidance] = None,
-        on_step: Optional[Callable[[], None]] = None,
+        on_step: Optional[Callable[[Tensor], None]] = None,
     ) -> Tensor:
         """Draw pictures by DDIM.
 
@@ -97,7 +97,7 @@ class Engine:
             steps: at least 1; one that divides 1000 gives even steps.
             cfg: scale of classifier-free guidance; 1 is without, and costs no second evaluation.
             guidance: what returns the prediction to go on with; default the one it is given.
-            on_step: called after every step.
+            on_step: called after every step with the noisy pictures that it leaves, (b, 3, h, w).
 
         Returns:
             (b, 3, h, w) about -1..1.
@@ -132,5 +132,5 @@ class Engine:
                 denoised = guidance(Step(x, alpha, denoised, x0, lambda x: denoise(x, text[branch]), branch))  # noqa: B023
             x = self.schedule.step((x - alpha * denoised) / sigma, timestep, x).prev_sample
             if on_step is not None:
-                on_step()
+                on_step(x)
         return x

@@ -2,9 +2,10 @@
 
 from comfy_api.latest import ComfyExtension
 
+from .demo_model import SAGDemoModel
 from .guidance import SAGSelfAttentionGuidance, SAGSelfAttentionGuidanceAdvanced
 
 
 class SelfAttentionGuidanceExtension(ComfyExtension):
     async def get_node_list(self):
-        return [SAGSelfAttentionGuidance, SAGSelfAttentionGuidanceAdvanced]
+        return [SAGSelfAttentionGuidance, SAGSelfAttentionGuidanceAdvanced, SAGDemoModel]

@@ -1,4 +1,4 @@
-"""Loads the pack and its core from this folder, as ComfyUI does: by path, whatever the folder is called."""
+"""Loads the pack, its core and its demo from this folder, as ComfyUI does: by path, whatever the folder is called."""
 
 import importlib.util
 import sys
@@ -21,3 +21,4 @@ def load_package(name: str, folder: Path):
 
 
 load_package("sag_core", ROOT / "sag_core")
+load_package("demo", ROOT / "demo")

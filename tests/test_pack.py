@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted([ROOT / "__init__.py", *(ROOT / "sag_core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
+SOURCES = sorted(
+    [ROOT / "__init__.py", *(path for room in ("sag_core", "nodes", "demo") for path in (ROOT / room).rglob("*.py"))]
+)
 
 
 def imports(path):
@@ -21,6 +23,18 @@ def imports(path):
 def test_the_core_needs_only_torch_einops_and_numpy(path):
     allowed = {"torch", "einops", "numpy", "collections", "math", "typing", "dataclasses", "numbers", "enum"}
     assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+def test_what_the_demo_node_uses_of_the_demo_needs_only_torch_and_safetensors():
+    used = [path for name in ("__init__", "prompts", "checkpoint") for path in imports(ROOT / "demo" / f"{name}.py")]
+    assert set(used) <= {"json", "dataclasses", "pathlib", "torch", "safetensors", "safetensors.torch"}
+    relative = [
+        node.module
+        for path in (ROOT / "nodes").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level and (node.module or "").startswith("demo")
+    ]
+    assert set(relative) <= {"demo", "demo.prompts", "demo.checkpoint", "demo_model"}
 
 
 def test_importing_the_root_imports_nothing():

@@ -8,6 +8,7 @@ blocks.py     reads which attention blocks a user wants
 timing.py     when a node guides: its window, its curve, every k-th step
 branches.py   the branch that is guided: its entries, its attention map, its re-run
 region.py     the MASK a user draws, as weights on the latent
+demo.py       the demo model as the host's own objects
 schema.py     fields of a node's schema that older hosts do not know
 """
 

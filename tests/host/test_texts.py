@@ -6,7 +6,7 @@ import comfyui
 import pytest
 
 LOCALES = sorted(path.parent.name for path in (comfyui.ROOT / "locales").glob("*/nodeDefs.json"))
-NODES = ["SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced"]
+NODES = ["SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced", "SAGDemoModel"]
 
 
 def texts(language, node):
@@ -42,7 +42,7 @@ def test_the_help_page_has_a_row_for_every_input(node_classes, node):
 
 
 def test_the_advanced_node_shows_everyday_inputs_first_and_takes_the_mask_last(node_classes):
-    inputs = node_classes["SAGSelfAttentionGuidanceAdvanced"].define_schema().inputs
+    inputs = node_classes["SAGSelfAttentionGuidanceAdvanced", "SAGDemoModel"].define_schema().inputs
     assert [i.id for i in inputs] == [
         "model", "scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "scale_curve",
         "attention_blocks", "mask_mode", "mask_upsampling", "mask_feather", "branch", "blur_kernel", "rescale",
