@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "example_workflows"
 UI_FILES = sorted(FOLDER.glob("*.json"))
 API_FILES = sorted((FOLDER / "api").glob("*.json"))
+DEMO = FOLDER / "api" / "sag_demo.json"  # the one that needs no checkpoint
 
 # A widget of the window alone, which follows every seed and is not sent to the server.
 SEED_CONTROLS = {"fixed", "increment", "decrement", "randomize"}
@@ -71,6 +72,9 @@ def rectangle(node: dict) -> tuple:
 
 ui_files = pytest.mark.parametrize("path", UI_FILES, ids=lambda path: path.stem)
 api_files = pytest.mark.parametrize("path", API_FILES, ids=lambda path: path.stem)
+checkpoint_files = pytest.mark.parametrize(
+    "path", [path for path in API_FILES if path != DEMO], ids=lambda path: path.stem
+)
 
 
 def test_workflows_exist_in_both_formats():
@@ -179,11 +183,13 @@ def test_api_inputs_are_literals_or_links_to_existing_nodes(path):
 
 
 @api_files
-def test_api_workflow_has_one_output_node(path):
-    assert [node["class_type"] for node in read(path).values()].count("SaveImage") == 1
+def test_pictures_are_saved_under_the_workflows_name(path):
+    saved = [node["inputs"]["filename_prefix"] for node in read(path).values() if node["class_type"] == "SaveImage"]
+    assert len(saved) == len(set(saved)) == (2 if path == DEMO else 1)
+    assert all(prefix.startswith(path.stem) for prefix in saved)
 
 
-@api_files
+@checkpoint_files
 def test_guidance_sits_between_loader_and_sampler(path):
     prompt = read(path)
 
@@ -205,6 +211,26 @@ def test_guidance_sits_between_loader_and_sampler(path):
     assert source(decoded, "vae") is loader
 
 
+def test_the_demo_draws_the_same_pictures_without_and_with_guidance():
+    prompt = read(DEMO)
+    branches = {}
+    for node in [node for node in prompt.values() if node["class_type"] == "SaveImage"]:
+        passed = []
+        for name in ("images", "image", "samples", "model"):
+            node = prompt[node["inputs"][name][0]]
+            passed.append(node)
+        branches[passed[-1]["class_type"]] = passed
+    without, guided = branches["SAGDemoModel"], branches["SAGSelfAttentionGuidance"]
+    assert [node["class_type"] for node in guided[:3]] == ["ImageScaleBy", "VAEDecode", "KSampler"]
+    links = {"image", "samples", "model"}
+    for ours, theirs in zip(guided[:3], without[:3]):
+        assert ours["class_type"] == theirs["class_type"]
+        same = [{name: value for name, value in node["inputs"].items() if name not in links} for node in (ours, theirs)]
+        assert same[0] == same[1]
+    assert prompt[guided[3]["inputs"]["model"][0]] is without[3]
+    assert "CheckpointLoaderSimple" not in [node["class_type"] for node in prompt.values()]
+
+
 @api_files
 def test_nodes_of_the_pack_are_used_as_their_schemas_say(path):
     schemas = pack_schemas()
@@ -216,8 +242,10 @@ def test_nodes_of_the_pack_are_used_as_their_schemas_say(path):
         for name, value in node["inputs"].items():
             if isinstance(value, list):
                 continue
-            assert schema[name]["min"] <= value <= schema[name]["max"]
-            assert value == schema[name]["default"], "examples show the defaults"
+            if "min" in schema[name]:
+                assert schema[name]["min"] <= value <= schema[name]["max"]
+            if path != DEMO:
+                assert value == schema[name]["default"], "examples show the defaults"
 
 
 @ui_files

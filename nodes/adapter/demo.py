@@ -62,6 +62,7 @@ def model_of(checkpoint: Checkpoint) -> comfy.model_patcher.ModelPatcher:
     except RuntimeError as error:
         raise RuntimeError(f"the demo model's weights do not fit the architecture in their file: {error}") from error
     offload_device = comfy.model_management.unet_offload_device()
+    # Not the patcher of newer hosts that streams weights: there is nothing to save on a model this small.
     patcher = comfy.model_patcher.ModelPatcher(model.to(offload_device), device, offload_device)
     patcher.cached_patcher_init = (model_of, (checkpoint,))  # how newer hosts make its twin for another GPU
     return patcher

@@ -1,4 +1,4 @@
-"""The main job on the real ComfyUI: start its server, queue the shipped workflow, look at the pictures.
+"""The main job on the real ComfyUI: start its server, queue the shipped workflows, look at the pictures.
 
 Runs inside the interpreter of a ComfyUI installation, whose folder COMFYUI_PATH names:
 
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "self-attention-guidance"
 NODE_ID = "SAGSelfAttentionGuidance"
 WORKFLOWS = sorted((ROOT / "example_workflows" / "api").glob("sag_sd15_*.json"))
+DEMO = ROOT / "example_workflows" / "api" / "sag_demo.json"
 CHECKPOINT = "random_sd15.safetensors"
 
 WIDTH, HEIGHT, STEPS = 128, 96, 2  # not square, so that a mix-up of rows and columns shows
@@ -205,31 +206,41 @@ class Server:
                 time.sleep(0.3)
         pytest.fail(f"ComfyUI did not answer within {START_SECONDS} s\n{self.log_text()}")
 
-    def run(self, prompt: dict):
-        """Queue `prompt`, wait for it and return the one picture that it makes."""
+    def queue(self, prompt: dict) -> str:
+        """Queue `prompt` and return its id; an HTTPError where ComfyUI refuses it."""
         body = json.dumps({"prompt": prompt}).encode()
         request = urllib.request.Request(self._address + "/prompt", body, {"Content-Type": "application/json"})
-        try:
-            with self._opener.open(request, timeout=30) as answer:
-                prompt_id = json.loads(answer.read())["prompt_id"]
-        except urllib.error.HTTPError as refusal:
-            pytest.fail(f"ComfyUI refused the workflow: {refusal.read().decode()}")
+        with self._opener.open(request, timeout=30) as answer:
+            return json.loads(answer.read())["prompt_id"]
 
+    def wait(self, prompt_id: str) -> dict:
+        """Wait until a queued prompt has ended, and return what ComfyUI says of it."""
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
             entry = self.get_json(f"/history/{prompt_id}").get(prompt_id)
             if entry is not None:
-                break
+                return entry
             if self.process.poll() is not None:
                 pytest.fail(f"ComfyUI ended with code {self.process.returncode} during a run")
             time.sleep(0.1)
-        else:
-            pytest.fail(f"the workflow did not finish within {RUN_SECONDS} s")
+        pytest.fail(f"the workflow did not finish within {RUN_SECONDS} s")
 
+    def pictures(self, prompt: dict) -> dict:
+        """Run `prompt` and return the pictures that it makes by the id of the node that saves them."""
+        try:
+            entry = self.wait(self.queue(prompt))
+        except urllib.error.HTTPError as refusal:
+            pytest.fail(f"ComfyUI refused the workflow: {refusal.read().decode()}")
         assert entry["status"]["status_str"] == "success", json.dumps(entry["status"], indent=1)
-        images = [image for output in entry["outputs"].values() for image in output.get("images", [])]
-        assert len(images) == 1, f"one picture expected, got {images}"
-        query = urllib.parse.urlencode({key: images[0][key] for key in ("filename", "subfolder", "type")})
+        return {node: [self._picture(image) for image in output["images"]] for node, output in entry["outputs"].items()}
+
+    def run(self, prompt: dict):
+        """Run `prompt` and return the one picture that it makes."""
+        ((picture,),) = self.pictures(prompt).values()
+        return picture
+
+    def _picture(self, image: dict):
+        query = urllib.parse.urlencode({key: image[key] for key in ("filename", "subfolder", "type")})
         return Image.open(io.BytesIO(self.get(f"/view?{query}"))).convert("RGB")
 
     def log_text(self) -> str:
@@ -250,7 +261,7 @@ def server(tmp_path_factory):
         (base / folder).mkdir(parents=True)
     # A copy, not a link: what the host writes beside the code stays out of the repository, and links need rights
     # that an ordinary account on Windows lacks.
-    unused = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "demo", "build", "dist", "*.egg-info")
+    unused = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "build", "dist", "*.egg-info")
     shutil.copytree(ROOT, base / "custom_nodes" / PACK_FOLDER, ignore=unused)
     write_checkpoint(base / "models" / "checkpoints" / CHECKPOINT)
 
@@ -357,7 +368,7 @@ def test_server_offers_the_pack(server):
     help_page = server.get(f"/extensions/{PACK_FOLDER}/docs/{NODE_ID}.md").decode()
     assert help_page.startswith("# Self-Attention Guidance (SAG)")
     assert NODE_ID in server.get_json("/i18n")["en"]["nodeDefs"]
-    assert {path.stem for path in WORKFLOWS} <= set(server.get_json("/workflow_templates")[PACK_FOLDER])
+    assert {path.stem for path in (*WORKFLOWS, DEMO)} <= set(server.get_json("/workflow_templates")[PACK_FOLDER])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -378,3 +389,39 @@ def test_shipped_workflow_makes_guided_pictures(server, path):
     assert other.tobytes() != guided.tobytes()
     again = server.run(prompt)
     assert again.tobytes() == guided.tobytes(), "a run must not depend on the runs before it"
+
+
+def demo_prompt(**inputs):
+    prompt = json.loads(DEMO.read_text(encoding="utf-8"))
+    only_node(prompt, "SAGDemoModel")["inputs"].update(inputs)
+    return prompt
+
+
+def test_the_demo_needs_no_checkpoint(server):
+    prompt = demo_prompt(batch_size=2)
+    for node in prompt.values():
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = STEPS
+    saved = {
+        node["inputs"]["filename_prefix"]: key for key, node in prompt.items() if "filename_prefix" in node["inputs"]
+    }
+    pictures = server.pictures(prompt)
+    without, guided = (pictures[saved[f"sag_demo/{name}"]] for name in ("without", "with"))
+    assert len(without) == len(guided) == 2
+    for plain, ours in zip(without, guided):
+        assert plain.size == ours.size and min(plain.size) >= 128
+        assert len(ours.getcolors(ours.width * ours.height)) > 20, "the picture is blank"
+        assert plain.tobytes() != ours.tobytes(), "the guidance changed nothing"
+    assert without[0].tobytes() != without[1].tobytes()
+    assert "Self-Attention Guidance:" not in server.log_text(), "a warning where all should be well"
+
+
+def test_a_word_that_the_demo_lacks_is_named(server):
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        server.queue(demo_prompt(prompt="a red zebra"))
+    assert "got 'zebra' in 'a red zebra'" in refusal.value.read().decode()
+
+    prompt = demo_prompt(prompt=["text", 0])
+    prompt["text"] = {"class_type": "PrimitiveString", "inputs": {"value": "a red zebra"}}
+    status = server.wait(server.queue(prompt))["status"]
+    assert status["status_str"] == "error" and "got 'zebra' in 'a red zebra'" in json.dumps(status)

@@ -5,6 +5,8 @@ import json
 import comfyui
 import pytest
 
+from demo.prompts import COLOURS, OBJECTS
+
 LOCALES = sorted(path.parent.name for path in (comfyui.ROOT / "locales").glob("*/nodeDefs.json"))
 NODES = ["SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced", "SAGDemoModel"]
 
@@ -41,8 +43,14 @@ def test_the_help_page_has_a_row_for_every_input(node_classes, node):
         assert all(option in page for option in getattr(field, "options", None) or ())
 
 
+def test_every_language_and_the_help_page_name_the_words_of_the_demo_model():
+    page = (comfyui.ROOT / "web" / "docs" / "SAGDemoModel.md").read_text(encoding="utf-8")
+    for text in (page, *(texts(language, "SAGDemoModel")["inputs"]["prompt"]["tooltip"] for language in LOCALES)):
+        assert ", ".join(COLOURS) in text and ", ".join(OBJECTS) in text
+
+
 def test_the_advanced_node_shows_everyday_inputs_first_and_takes_the_mask_last(node_classes):
-    inputs = node_classes["SAGSelfAttentionGuidanceAdvanced", "SAGDemoModel"].define_schema().inputs
+    inputs = node_classes["SAGSelfAttentionGuidanceAdvanced"].define_schema().inputs
     assert [i.id for i in inputs] == [
         "model", "scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "scale_curve",
         "attention_blocks", "mask_mode", "mask_upsampling", "mask_feather", "branch", "blur_kernel", "rescale",
