@@ -50,8 +50,12 @@ def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
     parser.add_argument("--cfg", type=number(float, 1, 30), default=3.0, help="of classifier-free guidance")
     parser.add_argument("--steps", type=number(int, 1, 1000), default=20)
     parser.add_argument("--out", type=Path, default=Path("sag_demo.png"), help="the picture to write (.png or .jpg)")
-    parser.add_argument("--comfyui", type=Path, metavar="PATH", help="start the ComfyUI in this folder and run there")
-    parser.add_argument("--comfyui-python", type=Path, metavar="PYTHON", help="its interpreter, if not found")
+    parser.add_argument(
+        "--comfyui",
+        type=Path,
+        metavar="PATH",
+        help="start the ComfyUI in this folder and run there, with the interpreter COMFYUI_PYTHON or its own",
+    )
     args = parser.parse_args(argv)
     if args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         parser.error(f"argument --out: must end in .png, .jpg or .jpeg, got {str(args.out)!r}")
@@ -59,8 +63,6 @@ def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
         parser.error(f"argument --out: the folder {args.out.resolve().parent} does not exist")
     if args.comfyui and not (args.comfyui / "main.py").is_file():
         parser.error(f"argument --comfyui: must be the folder with ComfyUI's main.py, got {str(args.comfyui)!r}")
-    if args.comfyui_python and not args.comfyui_python.is_file():
-        parser.error(f"argument --comfyui-python: there is no file {str(args.comfyui_python)!r}")
     return args
 
 
@@ -97,9 +99,9 @@ def draw_in_comfyui(args: argparse.Namespace):
     """The pictures of the example workflow: without guidance on the left, with it on the right."""
     from PIL import Image
 
-    from .comfyui import find_python, pictures_with_and_without
+    from .server import find_python, pictures_with_and_without
 
-    python = args.comfyui_python or find_python(args.comfyui)
+    python = find_python(args.comfyui)
     print(f"starting the ComfyUI in {args.comfyui} with {python}")
     values = dict(prompt=args.prompt, seed=args.seed, scale=args.scale, steps=args.steps, cfg=args.cfg)
     files = pictures_with_and_without(args.comfyui.resolve(), python.absolute(), **values)

@@ -15,23 +15,15 @@ def find_comfyui() -> "Path | None":
     return next((place for place in places if (place / "comfy" / "samplers.py").is_file()), None)
 
 
-def find_python(comfyui: Path) -> Path:
-    """COMFYUI_PYTHON, then ComfyUI's own virtual environment, then this interpreter."""
-    given = os.environ.get("COMFYUI_PYTHON")
-    if given:
-        return Path(given)
-    inside = ("bin/python", "Scripts/python.exe")
-    places = [comfyui / venv / python for venv in (".venv", "venv") for python in inside]
-    places.append(comfyui.parent / "python_embeded" / "python.exe")
-    return next((place for place in places if place.exists()), Path(sys.executable))
-
-
 def is_this_interpreter(python: Path) -> bool:
     """Whether `python` is the interpreter of this process (a virtual environment is known by its folder)."""
     return os.path.realpath(python.parent) == os.path.realpath(Path(sys.executable).parent)
 
 
 if __name__ == "__main__":
+    sys.path.append(str(ROOT))
+    from demo.server import find_python
+
     found = find_comfyui()
     # Several versions may lie side by side, as ~/ComfyUI and ~/ComfyUI-0.3.64.
     others = [] if os.environ.get("COMFYUI_PATH") else sorted(Path.home().glob("ComfyUI-*"))

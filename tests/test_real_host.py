@@ -6,12 +6,14 @@ import subprocess
 import comfyui
 import pytest
 
+from demo.server import find_python
+
 
 def test_everything_in_tests_host_passes_inside_the_real_comfyui(capsys):
     host = comfyui.find_comfyui()
     if host is None:
         pytest.skip(comfyui.NOT_FOUND)
-    python = comfyui.find_python(host)
+    python = find_python(host)
     if comfyui.is_this_interpreter(python):
         pytest.skip("this is ComfyUI's own interpreter: tests/host runs directly")
     run = subprocess.run(

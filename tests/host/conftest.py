@@ -6,8 +6,10 @@ import sys
 import comfyui
 import pytest
 
+from demo.server import find_python
+
 COMFYUI = comfyui.find_comfyui()
-INSIDE = COMFYUI is not None and comfyui.is_this_interpreter(comfyui.find_python(COMFYUI))
+INSIDE = COMFYUI is not None and comfyui.is_this_interpreter(find_python(COMFYUI))
 
 if INSIDE:
     sys.path.insert(0, str(COMFYUI))  # before the pack's folder, whose nodes/ would hide ComfyUI's nodes.py

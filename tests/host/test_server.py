@@ -12,17 +12,14 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 import comfyui
 import pytest
+
+from demo.server import Server, serve
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -39,7 +36,6 @@ DEMO = ROOT / "example_workflows" / "api" / "sag_demo.json"
 CHECKPOINT = "random_sd15.safetensors"
 
 WIDTH, HEIGHT, STEPS = 128, 96, 2  # not square, so that a mix-up of rows and columns shows
-START_SECONDS, RUN_SECONDS = 120, 120
 
 
 # --- a checkpoint that the host takes for SD 1.5 ---------------------------------------------------------------------
@@ -177,130 +173,30 @@ def clip_shapes() -> dict:
 # --- the server ------------------------------------------------------------------------------------------------------
 
 
-class Server:
-    """A running ComfyUI, spoken to over its HTTP interface on the loopback address."""
-
-    def __init__(self, process, port: int, log: Path):
-        self.process = process
-        self.log = log
-        self._address = f"http://127.0.0.1:{port}"
-        # No handler of the environment: a proxy set there must not see loopback requests.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def get(self, path: str) -> bytes:
-        with self._opener.open(self._address + path, timeout=30) as answer:
-            return answer.read()
-
-    def get_json(self, path: str):
-        return json.loads(self.get(path))
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                pytest.fail(f"ComfyUI ended with code {self.process.returncode} while starting\n{self.log_text()}")
-            try:
-                self.get("/object_info/KSampler")
-                return
-            except OSError:  # refused until the port is open; URLError is an OSError
-                time.sleep(0.3)
-        pytest.fail(f"ComfyUI did not answer within {START_SECONDS} s\n{self.log_text()}")
-
-    def queue(self, prompt: dict) -> str:
-        """Queue `prompt` and return its id; an HTTPError where ComfyUI refuses it."""
-        body = json.dumps({"prompt": prompt}).encode()
-        request = urllib.request.Request(self._address + "/prompt", body, {"Content-Type": "application/json"})
-        with self._opener.open(request, timeout=30) as answer:
-            return json.loads(answer.read())["prompt_id"]
-
-    def wait(self, prompt_id: str) -> dict:
-        """Wait until a queued prompt has ended, and return what ComfyUI says of it."""
-        deadline = time.monotonic() + RUN_SECONDS
-        while time.monotonic() < deadline:
-            entry = self.get_json(f"/history/{prompt_id}").get(prompt_id)
-            if entry is not None:
-                return entry
-            if self.process.poll() is not None:
-                pytest.fail(f"ComfyUI ended with code {self.process.returncode} during a run")
-            time.sleep(0.1)
-        pytest.fail(f"the workflow did not finish within {RUN_SECONDS} s")
-
-    def pictures(self, prompt: dict) -> dict:
-        """Run `prompt` and return the pictures that it makes by the id of the node that saves them."""
-        try:
-            entry = self.wait(self.queue(prompt))
-        except urllib.error.HTTPError as refusal:
-            pytest.fail(f"ComfyUI refused the workflow: {refusal.read().decode()}")
-        assert entry["status"]["status_str"] == "success", json.dumps(entry["status"], indent=1)
-        return {node: [self._picture(image) for image in output["images"]] for node, output in entry["outputs"].items()}
-
-    def run(self, prompt: dict):
-        """Run `prompt` and return the one picture that it makes."""
-        ((picture,),) = self.pictures(prompt).values()
-        return picture
-
-    def _picture(self, image: dict):
-        query = urllib.parse.urlencode({key: image[key] for key in ("filename", "subfolder", "type")})
-        return Image.open(io.BytesIO(self.get(f"/view?{query}"))).convert("RGB")
-
-    def log_text(self) -> str:
-        return self.log.read_text(errors="replace")
+def pictures(server: Server, prompt: dict) -> dict:
+    """Run `prompt` and return the pictures that it makes by the id of the node that saves them."""
+    files = server.pictures(prompt)
+    return {node: [Image.open(io.BytesIO(file)).convert("RGB") for file in saved] for node, saved in files.items()}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def picture(server: Server, prompt: dict):
+    """Run `prompt` and return the one picture that it makes."""
+    ((only,),) = pictures(server, prompt).values()
+    return only
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """ComfyUI on a base directory of its own, which holds the pack and the checkpoint and nothing else."""
     base = tmp_path_factory.mktemp("comfyui")
-    for folder in ("models/checkpoints", "custom_nodes", "input", "output", "temp", "user"):
-        (base / folder).mkdir(parents=True)
-    # A copy, not a link: what the host writes beside the code stays out of the repository, and links need rights
-    # that an ordinary account on Windows lacks.
-    unused = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "build", "dist", "*.egg-info")
-    shutil.copytree(ROOT, base / "custom_nodes" / PACK_FOLDER, ignore=unused)
-    write_checkpoint(base / "models" / "checkpoints" / CHECKPOINT)
-
-    port = free_port()
-    log = base / "server.log"
-    command = [sys.executable, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
+    checkpoints = base / "models" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    write_checkpoint(checkpoints / CHECKPOINT)
     # The classic cache forgets what the last prompt did not use, so going back to an earlier prompt samples again.
-    command += ["--cache-classic", "--disable-api-nodes", "--disable-auto-launch"]
-    # The default database is a file in the installation, which another running ComfyUI may hold.
-    command += ["--database-url", f"sqlite:///{(base / 'comfyui.db').as_posix()}"]
-    # The gallery of workflow templates is a package of its own, and a release newer than the host stops the host from
-    # starting (0.3.64 looks for a folder that is gone). A host starts without the package, so hide it here.
-    hidden = base / "hidden_packages"
-    hidden.mkdir()
-    (hidden / "comfyui_workflow_templates.py").write_text("raise ImportError('not needed in this test')\n")
-    paths = [str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=COMFYUI,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        running = Server(process, port, log)
-        running.wait_until_ready()
+    with serve(COMFYUI, Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
         yield running
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        # The checkpoint is large, and pytest keeps the folders of the last three runs.
-        shutil.rmtree(base, ignore_errors=True)
+    # The checkpoint is large, and pytest keeps the folders of the last three runs.
+    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -376,18 +272,18 @@ def test_shipped_workflow_makes_guided_pictures(server, path):
     prompt = load_prompt(path)
     seed = only_node(prompt, "KSampler")["inputs"]["seed"]
 
-    guided = server.run(prompt)
+    guided = picture(server, prompt)
     assert guided.size == (WIDTH, HEIGHT)
     assert len(guided.getcolors(WIDTH * HEIGHT)) > 100, "the picture is blank"
 
-    off = server.run(with_input(prompt, NODE_ID, scale=0.0))
-    plain = server.run(without_guidance(prompt))
+    off = picture(server, with_input(prompt, NODE_ID, scale=0.0))
+    plain = picture(server, without_guidance(prompt))
     assert off.tobytes() == plain.tobytes(), "scale 0 must equal the workflow without the node"
     assert guided.tobytes() != plain.tobytes(), "the guidance changed nothing"
 
-    other = server.run(with_input(prompt, "KSampler", seed=seed + 1))
+    other = picture(server, with_input(prompt, "KSampler", seed=seed + 1))
     assert other.tobytes() != guided.tobytes()
-    again = server.run(prompt)
+    again = picture(server, prompt)
     assert again.tobytes() == guided.tobytes(), "a run must not depend on the runs before it"
 
 
@@ -405,8 +301,8 @@ def test_the_demo_needs_no_checkpoint(server):
     saved = {
         node["inputs"]["filename_prefix"]: key for key, node in prompt.items() if "filename_prefix" in node["inputs"]
     }
-    pictures = server.pictures(prompt)
-    without, guided = (pictures[saved[f"sag_demo/{name}"]] for name in ("without", "with"))
+    drawn = pictures(server, prompt)
+    without, guided = (drawn[saved[f"sag_demo/{name}"]] for name in ("without", "with"))
     assert len(without) == len(guided) == 2
     for plain, ours in zip(without, guided):
         assert plain.size == ours.size and min(plain.size) >= 128
@@ -417,11 +313,23 @@ def test_the_demo_needs_no_checkpoint(server):
 
 
 def test_a_word_that_the_demo_lacks_is_named(server):
-    with pytest.raises(urllib.error.HTTPError) as refusal:
+    with pytest.raises(RuntimeError, match="got 'zebra' in 'a red zebra'"):
         server.queue(demo_prompt(prompt="a red zebra"))
-    assert "got 'zebra' in 'a red zebra'" in refusal.value.read().decode()
 
     prompt = demo_prompt(prompt=["text", 0])
     prompt["text"] = {"class_type": "PrimitiveString", "inputs": {"value": "a red zebra"}}
     status = server.wait(server.queue(prompt))["status"]
     assert status["status_str"] == "error" and "got 'zebra' in 'a red zebra'" in json.dumps(status)
+
+
+def test_the_demo_command_draws_in_comfyui(tmp_path):
+    out = tmp_path / "both.png"
+    command = [sys.executable, "-m", "demo", "--comfyui", str(COMFYUI), "--steps", str(STEPS), "--out", str(out)]
+    environment = {**os.environ, "COMFYUI_PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(out) in done.stdout
+    with Image.open(out) as both:
+        assert both.width * 2 < both.height  # two columns, four rows
+        left, right = (both.crop((x, 0, x + both.width // 2 - 4, both.height)) for x in (0, both.width // 2 + 4))
+    assert left.tobytes() != right.tobytes(), "the guidance changed nothing"

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,10 @@ class Server:
         with self._opener.open(self._address + path, timeout=30) as answer:
             return answer.read()
 
+    def get_json(self, path: str):
+        """The value in an answer."""
+        return json.loads(self.get(path))
+
     def wait_until_ready(self) -> None:
         """Return when the server answers."""
         deadline = time.monotonic() + START_SECONDS
@@ -51,27 +55,21 @@ class Server:
                 time.sleep(0.3)
         raise self._failure(f"ComfyUI did not answer within {START_SECONDS} s")
 
-    def run(self, prompt: dict) -> "dict[str, list[bytes]]":
-        """Queue a workflow in the API format, wait for it, and return the files of the pictures by node id."""
+    def queue(self, prompt: dict) -> str:
+        """Queue a workflow in the API format and return its id."""
         body = json.dumps({"prompt": prompt}).encode()
         request = urllib.request.Request(self._address + "/prompt", body, {"Content-Type": "application/json"})
         try:
             with self._opener.open(request, timeout=30) as answer:
-                prompt_id = json.loads(answer.read())["prompt_id"]
+                return json.loads(answer.read())["prompt_id"]
         except urllib.error.HTTPError as refusal:
             raise RuntimeError(f"ComfyUI refused the workflow: {refusal.read().decode()}") from refusal
-        entry = self._finished(prompt_id)
-        if entry["status"]["status_str"] != "success":
-            raise self._failure(f"the workflow failed: {json.dumps(entry['status'], indent=1)}")
-        return {
-            node: [self._view(picture) for picture in output.get("images", [])]
-            for node, output in entry["outputs"].items()
-        }
 
-    def _finished(self, prompt_id: str) -> dict:
+    def wait(self, prompt_id: str) -> dict:
+        """Wait until a queued workflow has ended, and return what ComfyUI's history says of it."""
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
-            entry = json.loads(self.get(f"/history/{prompt_id}")).get(prompt_id)
+            entry = self.get_json(f"/history/{prompt_id}").get(prompt_id)
             if entry is not None:
                 return entry
             if self.process.poll() is not None:
@@ -79,16 +77,30 @@ class Server:
             time.sleep(0.1)
         raise self._failure(f"the workflow did not finish within {RUN_SECONDS} s")
 
+    def pictures(self, prompt: dict) -> "dict[str, list[bytes]]":
+        """Queue a workflow, wait for it, and return the files of its pictures by the id of the node that saves them."""
+        entry = self.wait(self.queue(prompt))
+        if entry["status"]["status_str"] != "success":
+            raise self._failure(f"the workflow failed: {json.dumps(entry['status'], indent=1)}")
+        return {
+            node: [self._view(picture) for picture in output.get("images", [])]
+            for node, output in entry["outputs"].items()
+        }
+
+    def log_text(self) -> str:
+        """All that the server has printed so far."""
+        return self.log.read_text(errors="replace")
+
     def _view(self, picture: dict) -> bytes:
         query = urllib.parse.urlencode({key: picture[key] for key in ("filename", "subfolder", "type")})
         return self.get(f"/view?{query}")
 
     def _failure(self, message: str) -> RuntimeError:
-        return RuntimeError(f"{message}; its log ends with\n{self.log.read_text(errors='replace')[-3000:]}")
+        return RuntimeError(f"{message}; its log ends with\n{self.log_text()[-3000:]}")
 
 
 @contextmanager
-def serve(comfyui: Path, python: Path, base: Path) -> "Iterator[Server]":
+def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()) -> "Iterator[Server]":
     """Start ComfyUI, and stop it at the end.
 
     Args:
@@ -96,6 +108,7 @@ def serve(comfyui: Path, python: Path, base: Path) -> "Iterator[Server]":
         python: the interpreter that ComfyUI runs with.
         base: an existing folder that takes the place of ComfyUI's own for models, custom nodes and output. A copy of
             this pack becomes the only custom node there.
+        options: further ones of ComfyUI's command line.
 
     Raises:
         RuntimeError: it does not start; the message holds the end of its log.
@@ -108,10 +121,10 @@ def serve(comfyui: Path, python: Path, base: Path) -> "Iterator[Server]":
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(python), "main.py", "--port", str(port), "--base-directory", str(base)]
-    command += ["--disable-api-nodes", "--disable-auto-launch", "--cache-classic"]
+    command += ["--disable-api-nodes", "--disable-auto-launch", *options]
     # The default database is a file in the installation, which another running ComfyUI may hold.
     command += ["--database-url", f"sqlite:///{(base / 'comfyui.db').as_posix()}"]
-    if not _has_accelerator(python):
+    if "--cpu" not in options and not _has_accelerator(python):
         command.append("--cpu")
     # The gallery of workflow templates is a package of its own, and one that is newer than the host stops it from
     # starting (0.3.64 looks for a folder that is gone). A host starts without the package, so it is hidden.
@@ -143,7 +156,10 @@ def serve(comfyui: Path, python: Path, base: Path) -> "Iterator[Server]":
 
 
 def find_python(comfyui: Path) -> Path:
-    """The interpreter that a ComfyUI folder runs with: its own virtual environment's, else this one."""
+    """COMFYUI_PYTHON, then the interpreter of ComfyUI's own virtual environment, then this one."""
+    given = os.environ.get("COMFYUI_PYTHON")
+    if given:
+        return Path(given)
     inside = ("bin/python", "Scripts/python.exe")
     places = [comfyui / venv / python for venv in (".venv", "venv") for python in inside]
     places.append(comfyui.parent / "python_embeded" / "python.exe")
@@ -172,7 +188,7 @@ def pictures_with_and_without(
     # Windows may still hold a file of the server that has just ended; the system clears its own folder for such.
     temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     with temporary as folder, serve(comfyui, python, Path(folder)) as server:
-        pictures = server.run(workflow)
+        pictures = server.pictures(workflow)
     saved = {
         workflow[node]["inputs"]["filename_prefix"].rsplit("/")[-1]: files
         for node, files in pictures.items()
