@@ -13,13 +13,20 @@ from .engine import Step
 
 
 class RecordingProcessor(AttnProcessor2_0):
-    """Attention as ever, and how much of it every token received in the last call, (b, n)."""
+    """Attention as ever, and a statistic of it for every token in the last call, (b, n).
 
-    received: Optional[Tensor] = None
+    Args:
+        statistic: of queries, keys and the number of heads, such as `sag_core.received_attention`.
+    """
+
+    def __init__(self, statistic: Callable[..., Tensor] = sag_core.received_attention) -> None:
+        super().__init__()
+        self.received: Optional[Tensor] = None
+        self._statistic = statistic
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *args, **kwargs) -> Tensor:
         q, k = attn.to_q(hidden_states), attn.to_k(hidden_states)
-        self.received = sag_core.received_attention(q, k, attn.heads, scale=attn.scale)
+        self.received = self._statistic(q, k, attn.heads, scale=attn.scale)
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 
@@ -28,7 +35,7 @@ class SelfAttentionGuidance:
 
     Args:
         unet: the network to listen to.
-        scale, blur_sigma, threshold: as `sag_core.Settings`.
+        scale, blur_sigma, threshold, mask_mode: as `sag_core.Settings`, which also checks them.
         on_mask: called with every step's mask, (b, 1, h, w).
 
     >>> with SelfAttentionGuidance(engine.unet, 0.5) as guidance:  # doctest: +SKIP
@@ -41,16 +48,22 @@ class SelfAttentionGuidance:
         scale: float,
         blur_sigma: float = 1.0,
         threshold: float = 1.0,
+        mask_mode: str = "self_attention",
         on_mask: Optional[Callable[[Tensor], None]] = None,
     ) -> None:
-        self.settings = sag_core.Settings(scale=scale, blur_sigma=blur_sigma, mask_threshold=threshold)
+        self.settings = sag_core.Settings(
+            scale=scale, blur_sigma=blur_sigma, mask_threshold=threshold, mask_mode=mask_mode
+        )
+        self._mode = sag_core.MASK_MODES[mask_mode]
         self._attention = unet.mid_block.attentions[0].transformer_blocks[0].attn1
         self._on_mask = on_mask
+        self._steps = 0
 
     def __enter__(self) -> "SelfAttentionGuidance":
         self._before = self._attention.processor
-        self._recorder = RecordingProcessor()
-        self._attention.set_processor(self._recorder)
+        if self._mode.statistic is not None:
+            self._recorder = RecordingProcessor(self._mode.statistic)
+            self._attention.set_processor(self._recorder)
         return self
 
     def __exit__(self, *error) -> None:
@@ -58,11 +71,7 @@ class SelfAttentionGuidance:
 
     @torch.no_grad()
     def __call__(self, step: Step) -> Tensor:
-        received = self._recorder.received[step.branch]
-        rows, columns = step.x.shape[-2:]
-        halvings = round((rows * columns / received.shape[1]) ** 0.5)  # of both sides, by the network's levels
-        tokens = sag_core.attention_mask(received, self.settings.mask_threshold)
-        mask = sag_core.upsample_map(tokens, (rows // halvings, columns // halvings), (rows, columns))
+        mask = self._mode.mask(self._map(step), self.settings.mask_threshold)
         if self._on_mask is not None:
             self._on_mask(mask)
         return sag_core.self_attention_guidance(
@@ -75,3 +84,16 @@ class SelfAttentionGuidance:
             blur_sigma=self.settings.blur_sigma,
             alpha=step.alpha,
         )
+
+    def _map(self, step: Step) -> Tensor:
+        """What the mask is made of, (b, 1, h, w)."""
+        if self._mode.image_map is not None:
+            return self._mode.image_map(step.x0, self.settings.blur_sigma)
+        received = self._recorder.received[step.branch]
+        if self._mode.shuffled:
+            self._steps += 1
+            received = sag_core.shuffled_tokens(received, self._steps)
+        rows, columns = step.x.shape[-2:]
+        halvings = round((rows * columns / received.shape[1]) ** 0.5)  # of both sides, by the network's levels
+        grid = -(-rows // halvings), -(-columns // halvings)
+        return sag_core.upsample_map(received, grid, (rows, columns))

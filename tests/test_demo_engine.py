@@ -99,6 +99,26 @@ def test_masks_are_shown_and_mark_a_part_of_the_picture(engine, noise):
         assert set(mask.unique().tolist()) == {0.0, 1.0}
 
 
+def masks_of(engine, noise, **settings):
+    masks = []
+    with SelfAttentionGuidance(engine.unet, 0.75, on_mask=masks.append, **settings) as guidance:
+        engine.sample(noise, [""] * len(noise), steps=1, guidance=guidance)
+    return masks[0]
+
+
+def test_the_mask_can_be_everything_or_as_much_but_anywhere(engine, noise):
+    attended = masks_of(engine, noise)
+    anywhere = masks_of(engine, noise, mask_mode="random")
+    assert masks_of(engine, noise, mask_mode="global_blur").min() == 1
+    assert torch.equal(anywhere.sum((1, 2, 3)), attended.sum((1, 2, 3)))
+    assert not torch.equal(anywhere, attended)
+
+
+def test_sides_that_halve_to_no_whole_number_are_guided(engine):
+    noise = torch.randn(1, 3, 14, 18)  # the middle block has 7 x 9 tokens
+    assert masks_of(engine, noise).shape == (1, 1, 14, 18)
+
+
 @pytest.mark.parametrize(
     "texts, how, message",
     [

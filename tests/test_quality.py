@@ -50,7 +50,7 @@ def test_the_classifier_names_pictures_it_has_not_seen():
 
 def test_every_method_is_compared_at_equal_steps_and_at_equal_evaluations():
     points = methods.points(20)
-    assert {point.method for point in points} == {"unguided", "CFG", "SAG", "PAG", "CFG + SAG", "CFG + PAG"}
+    assert {"unguided", "CFG", "SAG", "PAG", "CFG + SAG", "CFG + PAG"} < {point.method for point in points}
     assert len(set(points)) == len(points) == len({point.name for point in points})
     costs = {(point.method, point.steps): point.evaluations for point in points}
     assert costs[("unguided", 40)] == costs[("SAG", 20)] == costs[("PAG", 20)] == costs[("CFG", 20)] == 40

@@ -10,10 +10,12 @@ from demo.engine import Engine, Step
 from demo.guidance import SelfAttentionGuidance
 from demo.prompts import COLOURS, OBJECTS
 
-SAG_SCALES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
-PAG_SCALES = (0.25, 0.5, 1.0, 2.0)
-CFG_SCALES = (1.5, 2.0, 3.0, 4.5)
-CFG = 2.0  # under SAG and PAG
+SCALES = (0.1, 0.3, 0.6, 1.0, 2.0)
+NARROW_SCALES = (0.01, 0.1, 0.6)
+CFG_SCALES = (1.5, 2.0, 3.0)
+CFG = 2.0  # under the other guidances
+WIDE, NARROW = 3.0, 1.0  # blur_sigma, in pixels
+MASKS = {"SAG": "self_attention", "blur guidance": "global_blur", "random mask": "random"}
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Point:
         prompted: with a prompt for every picture, or with none.
         steps: of DDIM.
         cfg: scale of classifier-free guidance, 1 without.
-        guidance: "", "SAG" or "PAG".
+        guidance: "", "PAG", or one of `MASKS`: SAG, the same with everything blurred, and with as much, but anywhere.
         scale: of that guidance.
-        blur_sigma: of SAG, in pixels.
+        blur_sigma: of SAG and what is like it, in pixels.
     """
 
     prompted: bool
@@ -34,7 +36,7 @@ class Point:
     cfg: float = 1.0
     guidance: str = ""
     scale: float = 0.0
-    blur_sigma: float = 1.0
+    blur_sigma: float = WIDE
 
     @property
     def evaluations(self) -> int:
@@ -44,26 +46,31 @@ class Point:
     @property
     def method(self) -> str:
         parts = ["CFG"] * (self.cfg != 1) + [self.guidance] * (self.guidance != "")
-        return " + ".join(parts) or "unguided"
+        narrow = f", blur {self.blur_sigma:g}" if self.guidance == "SAG" and self.blur_sigma != WIDE else ""
+        return (" + ".join(parts) or "unguided") + narrow
 
     @property
     def name(self) -> str:
         """Names the file that keeps its pictures."""
         ground = "prompt" if self.prompted else "free"
-        return f"{ground}_{self.steps}_cfg{self.cfg:g}_{self.guidance or 'none'}{self.scale:g}_blur{self.blur_sigma:g}"
+        guidance = f"{self.guidance.replace(' ', '_') or 'none'}_{self.scale:g}_{self.blur_sigma:g}"
+        return f"{ground}_{self.steps}_cfg_{self.cfg:g}_{guidance}"
 
 
 def points(steps: int) -> "list[Point]":
     """All of them: at equal steps, and the cheaper methods with as many steps as cost as much."""
     free = [Point(False, steps), Point(False, 2 * steps)]
-    free += [Point(False, steps, guidance="SAG", scale=scale) for scale in SAG_SCALES]
-    free += [Point(False, steps, guidance="PAG", scale=scale) for scale in PAG_SCALES]
+    free += [Point(False, steps, 1.0, "SAG", scale) for scale in SCALES]
+    free += [Point(False, steps, 1.0, "SAG", scale, NARROW) for scale in NARROW_SCALES]
+    free += [Point(False, steps, 1.0, "blur guidance", scale) for scale in SCALES[1:]]
+    free += [Point(False, steps, 1.0, "random mask", 1.0)]
+    free += [Point(False, steps, 1.0, "PAG", scale) for scale in SCALES[1:]]
     prompted = [Point(True, steps), Point(True, 2 * steps)]
     prompted += [Point(True, steps, cfg) for cfg in CFG_SCALES]
-    prompted += [Point(True, steps, CFG, "SAG", scale) for scale in SAG_SCALES[1:]]
-    prompted += [Point(True, steps, CFG, "PAG", scale) for scale in PAG_SCALES[:-1]]
+    for guidance in ("SAG", "blur guidance", "PAG"):
+        prompted += [Point(True, steps, CFG, guidance, scale) for scale in SCALES[1:-1]]
     thirds = 2 * steps // 3  # three evaluations a step cost what two do at `steps`
-    prompted += [Point(True, thirds, CFG, "SAG", scale) for scale in (0.1, 0.35)]
+    prompted += [Point(True, thirds, CFG, guidance, 0.6) for guidance in ("SAG", "blur guidance")]
     return free + prompted
 
 
@@ -87,8 +94,9 @@ def draw(engine: Engine, point: Point, first_seed: int, count: int, batch: int =
 
 def guidance_of(engine: Engine, point: Point):
     """A context that gives the guidance of `point` to `Engine.sample`."""
-    if point.guidance == "SAG":
-        return SelfAttentionGuidance(engine.unet, point.scale, point.blur_sigma)
+    if point.guidance in MASKS:
+        mode = MASKS[point.guidance]
+        return SelfAttentionGuidance(engine.unet, point.scale, point.blur_sigma, mask_mode=mode)
     if point.guidance == "PAG":
         return nullcontext(PerturbedAttentionGuidance(engine.unet, point.scale))
     return nullcontext()
