@@ -115,8 +115,8 @@ def test_the_mask_can_be_everything_or_as_much_but_anywhere(engine, noise):
 
 
 def test_sides_that_halve_to_no_whole_number_are_guided(engine):
-    noise = torch.randn(1, 3, 14, 18)  # the middle block has 7 x 9 tokens
-    assert masks_of(engine, noise).shape == (1, 1, 14, 18)
+    noise = torch.randn(1, 3, 15, 17)  # the middle block has 8 x 9 tokens
+    assert masks_of(engine, noise).shape == (1, 1, 15, 17)
 
 
 @pytest.mark.parametrize(
