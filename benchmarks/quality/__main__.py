@@ -31,9 +31,9 @@ HELD_OUT = 1000  # the first chunk of pictures that nothing was trained on
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--samples", type=int, default=128, help="pictures for each point and seed")
+    parser.add_argument("--samples", type=int, default=64, help="pictures for each point and seed")
     parser.add_argument("--seeds", type=int, default=3, help="independent repetitions, for the spread")
-    parser.add_argument("--steps", type=int, default=20, help="of DDIM")
+    parser.add_argument("--steps", type=int, default=10, help="of DDIM")
     parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS)
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where pictures are kept")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for results.json and results.png")

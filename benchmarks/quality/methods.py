@@ -10,8 +10,9 @@ from demo.engine import Engine, Step
 from demo.guidance import SelfAttentionGuidance
 from demo.prompts import COLOURS, OBJECTS
 
-SCALES = (0.1, 0.3, 0.6, 1.0, 2.0)
-NARROW_SCALES = (0.01, 0.1, 0.6)
+SCALES = (0.1, 0.3, 0.6, 1.0)
+FEW_SCALES = (0.3, 1.0)
+NARROW_SCALES = (0.01, 0.6)
 CFG_SCALES = (1.5, 2.0, 3.0)
 CFG = 2.0  # under the other guidances
 WIDE, NARROW = 3.0, 1.0  # blur_sigma, in pixels
@@ -63,12 +64,12 @@ def points(steps: int) -> "list[Point]":
     free += [Point(False, steps, 1.0, "SAG", scale) for scale in SCALES]
     free += [Point(False, steps, 1.0, "SAG", scale, NARROW) for scale in NARROW_SCALES]
     free += [Point(False, steps, 1.0, "blur guidance", scale) for scale in SCALES[1:]]
-    free += [Point(False, steps, 1.0, "random mask", 1.0)]
-    free += [Point(False, steps, 1.0, "PAG", scale) for scale in SCALES[1:]]
+    free += [Point(False, steps, 1.0, "random mask", 0.6)]
+    free += [Point(False, steps, 1.0, "PAG", scale) for scale in FEW_SCALES]
     prompted = [Point(True, steps), Point(True, 2 * steps)]
     prompted += [Point(True, steps, cfg) for cfg in CFG_SCALES]
     for guidance in ("SAG", "blur guidance", "PAG"):
-        prompted += [Point(True, steps, CFG, guidance, scale) for scale in SCALES[1:-1]]
+        prompted += [Point(True, steps, CFG, guidance, scale) for scale in FEW_SCALES]
     thirds = 2 * steps // 3  # three evaluations a step cost what two do at `steps`
     prompted += [Point(True, thirds, CFG, guidance, 0.6) for guidance in ("SAG", "blur guidance")]
     return free + prompted
