@@ -45,9 +45,9 @@ def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
     words = f"one of {', '.join(prompts.COLOURS)}, and one of {', '.join(prompts.OBJECTS)}; either may be left out"
     parser.add_argument("--prompt", type=known_words, default="a red mushroom", help=words)
     parser.add_argument("--seed", type=number(int, 0, 2**63 - 1 - ROWS), default=0, help="of the first row")
-    parser.add_argument("--scale", type=number(float, -2, 5), default=0.5, help="of Self-Attention Guidance")
-    parser.add_argument("--blur-sigma", type=number(float, 0, 10), default=1.0, help="of its blur, in pixels")
-    parser.add_argument("--cfg", type=number(float, 1, 30), default=3.0, help="of classifier-free guidance")
+    parser.add_argument("--scale", type=number(float, -2, 5), default=0.75, help="of Self-Attention Guidance")
+    parser.add_argument("--blur-sigma", type=number(float, 0, 10), default=3.0, help="of its blur, in pixels")
+    parser.add_argument("--cfg", type=number(float, 1, 30), default=2.0, help="of classifier-free guidance")
     parser.add_argument("--steps", type=number(int, 1, 1000), default=20)
     parser.add_argument("--out", type=Path, default=Path("sag_demo.png"), help="the picture to write (.png or .jpg)")
     parser.add_argument(

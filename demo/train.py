@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, default=Path(".cache/pictures"), help="where drawn pictures are kept")
     parser.add_argument("--out", type=Path, default=checkpoint.WEIGHTS, help="the finished weights")
     parser.add_argument("--count", type=int, default=16000, help="pictures to train on")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=8e-4, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
