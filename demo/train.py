@@ -67,7 +67,7 @@ def samples(model: Model, schedule: DDIMScheduler, architecture: Architecture, p
     nothing = torch.tensor([[ANY, 1 + len(COLOURS)]]).expand_as(things)
     x = torch.randn(len(OBJECTS), 3, architecture.size, architecture.size, generator=generator)
     x = torch.cat([x, x])  # with the prompt, and with none
-    schedule.set_timesteps(25)
+    schedule.set_timesteps(10)
     for step in schedule.timesteps:
         noise = model(x, step, torch.cat([things, nothing]))
         conditional, unconditional = noise.chunk(2)
@@ -161,7 +161,7 @@ def main() -> None:
     print()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(args.folder / "average.safetensors", args.out)
-    shutil.copyfile(log, args.out.with_name("loss.jsonl"))
+    shutil.copyfile(log, args.out.with_suffix(".loss.jsonl"))
     print(f"wrote {args.out}")
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def train(folder: Path, pictures: Path, steps: int) -> checkpoint.Checkpoint:
     out = folder / "out.safetensors"
-    small = ["--count", "8", "--batch", "2", "--every", "1", "--device", "cpu", "--steps", str(steps)]
+    small = ["--count", "8", "--batch", "2", "--every", "2", "--device", "cpu", "--steps", str(steps)]
     places = ["--folder", str(folder), "--pictures", str(pictures), "--out", str(out)]
     subprocess.run([sys.executable, "-m", "demo.train", *small, *places], cwd=ROOT, check=True, capture_output=True)
     return checkpoint.load(out)
@@ -33,8 +33,8 @@ def test_training_stopped_and_continued_gives_the_weights_of_one_run(tmp_path):
     assert all(torch.equal(tensor, continued.unet[name]) for name, tensor in at_once.unet.items())
     assert torch.equal(at_once.token_table, continued.token_table)
     losses = [json.loads(line) for line in (tmp_path / "two" / "loss.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in losses] == [1, 2, 3, 4]
-    assert len(list((tmp_path / "two").glob("samples_*.png"))) == 4
+    assert [row["step"] for row in losses] == [2, 4]
+    assert len(list((tmp_path / "two").glob("samples_*.png"))) == 2
 
 
 def draw(objects: "list[str]", colours: "list[str]", seed: int = 0) -> torch.Tensor:
