@@ -1,4 +1,4 @@
-"""Plot the loss of the training that made the weights: `python -m demo.loss_curve` draws sag_demo.loss.png beside them."""
+"""Plot the loss of the training that made the weights: `python -m demo.loss_curve` draws it beside them."""
 
 import json
 
