@@ -29,7 +29,8 @@ def save(result: dict, path: Path) -> None:
                     scales = [same[i]["cfg" if method == "CFG" else "scale"] for i in at_steps]
                     chosen = [means[i] for i in at_steps], [spreads[i] for i in at_steps]
                     panel.errorbar(scales, chosen[0], chosen[1], marker="o", capsize=3, label=method)
-            floor = result["real_against_real"]["classifier"][number]["mean"]
+            ground = "prompt" if prompted else "no prompt"
+            floor = result["real_against_real"][ground]["classifier"][number]["mean"]
             panel.axhline(floor, color="grey", linestyle=":", label="real against real")
             panel.set(xscale="log", xlabel="scale", title=f"{'with' if prompted else 'without'} a prompt: {label}")
             panel.legend(fontsize=8)
