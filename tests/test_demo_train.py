@@ -1,6 +1,7 @@
 """Drawing the demo's pictures and training on them: the same every time, also after a stop."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ def train(folder: Path, pictures: Path, steps: int) -> checkpoint.Checkpoint:
     out = folder / "out.safetensors"
     small = ["--count", "8", "--batch", "2", "--every", "2", "--device", "cpu", "--steps", str(steps)]
     places = ["--folder", str(folder), "--pictures", str(pictures), "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "demo.train", *small, *places], cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "-m", "demo.train", *small, *places]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=one_thread, check=True, capture_output=True)
     return checkpoint.load(out)
 
 
