@@ -31,8 +31,11 @@ def frechet_distance(real: Tensor, drawn: Tensor) -> float:
 
 
 def kernel_distance(real: Tensor, drawn: Tensor) -> float:
-    """KID (Binkowski et al., ICLR 2018) of standardised features; not biased by few pictures, and may fall below 0."""
-    mean, std = real.mean(0), real.std(0) + 1e-6
+    """KID (Binkowski et al., ICLR 2018); not biased by few pictures, and may fall below 0.
+
+    The features are centred and scaled as a whole, so that those of any network have the size the kernel expects.
+    """
+    mean, std = real.mean(0), real.var(0).mean().sqrt()
     size = min(100, len(real), len(drawn))
     metric = KernelInceptionDistance(feature=Given(real.shape[1]), subsets=100, subset_size=size)
     metric.update((real - mean) / std, real=True)
