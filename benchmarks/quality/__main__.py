@@ -27,6 +27,7 @@ from . import features, metrics, plot
 from .methods import Point, draw, points, prompts_for
 
 FOLDER = Path(__file__).parent
+REFERENCE = 8 * CHUNK  # pictures that all are compared with, the first of those that the model was trained on
 HELD_OUT = 1000  # the first chunk of pictures that nothing was trained on
 
 
@@ -59,7 +60,7 @@ def main() -> None:
             bar.update(point.evaluations * args.samples)
 
     size = engine.architecture.size
-    real = pictures(2 * CHUNK * 4, size, args.cache / "pictures").images
+    real = pictures(REFERENCE, size, args.cache / "pictures").images
     fresh = pictures(args.seeds * args.samples, size, args.cache / "pictures", first_chunk=HELD_OUT)
     # Prompts go through all pairs in turn, which lowers every distance, so the floor has to have the same pairs.
     colours, objects = pairs_of(prompts_for(Point(True, args.steps), args.samples))
