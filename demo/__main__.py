@@ -76,7 +76,6 @@ def draw(args: argparse.Namespace):
     from .guidance import SelfAttentionGuidance
     from .sheet import lit_by, sheet
 
-    torch.manual_seed(args.seed)
     engine = Engine(checkpoint.load(), "cuda" if torch.cuda.is_available() else "cpu")
     noise = engine.noise(args.seed, ROWS)
     columns = {}
@@ -103,7 +102,8 @@ def draw_in_comfyui(args: argparse.Namespace):
 
     python = find_python(args.comfyui)
     print(f"starting the ComfyUI in {args.comfyui} with {python}")
-    values = dict(prompt=args.prompt, seed=args.seed, scale=args.scale, steps=args.steps, cfg=args.cfg)
+    names = ("prompt", "seed", "scale", "blur_sigma", "steps", "cfg")
+    values = {name: getattr(args, name) for name in names}
     files = pictures_with_and_without(args.comfyui.resolve(), python.absolute(), **values)
     columns = [[Image.open(io.BytesIO(file)).convert("RGB") for file in column] for column in files]
     width, height = columns[0][0].size

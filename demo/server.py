@@ -167,7 +167,7 @@ def find_python(comfyui: Path) -> Path:
 
 
 def pictures_with_and_without(
-    comfyui: Path, python: Path, *, prompt: str, seed: int, scale: float, steps: int, cfg: float
+    comfyui: Path, python: Path, *, prompt: str, seed: int, scale: float, blur_sigma: float, steps: int, cfg: float
 ) -> "tuple[list[bytes], list[bytes]]":
     """Run `example_workflows/api/sag_demo.json` with these values.
 
@@ -180,15 +180,17 @@ def pictures_with_and_without(
     workflow = json.loads((PACK / "example_workflows" / "api" / "sag_demo.json").read_text(encoding="utf-8"))
     values = {
         "SAGDemoModel": {"prompt": prompt},
-        "SAGSelfAttentionGuidance": {"scale": scale},
+        "SAGSelfAttentionGuidance": {"scale": scale, "blur_sigma": blur_sigma},
         "KSampler": {"seed": seed, "steps": steps, "cfg": cfg},
     }
     for node in workflow.values():
         node["inputs"].update(values.get(node["class_type"], {}))
-    # Windows may still hold a file of the server that has just ended; the system clears its own folder for such.
-    temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    with temporary as folder, serve(comfyui, python, Path(folder)) as server:
-        pictures = server.pictures(workflow)
+    base = Path(tempfile.mkdtemp())
+    try:
+        with serve(comfyui, python, base) as server:
+            pictures = server.pictures(workflow)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)  # Windows may still hold a file of the server that has just ended
     saved = {
         workflow[node]["inputs"]["filename_prefix"].rsplit("/")[-1]: files
         for node, files in pictures.items()

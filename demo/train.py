@@ -21,6 +21,7 @@ from .checkpoint import Architecture, Checkpoint
 from .data import Pictures, pictures
 from .engine import schedule_of
 from .prompts import ANY, COLOURS, OBJECTS, TABLE_ROWS
+from .prompts import rows as rows_of
 from .unet import build
 
 SNR_CAP = 5.0  # min-SNR weighting (Hang et al., ICCV 2023): the nearly clean steps count for less
@@ -49,7 +50,7 @@ def batch_of(data: Pictures, rows: Tensor, generator: torch.Generator) -> "tuple
     drop = torch.rand(len(rows), generator=generator)
     colour[drop < NOTHING + NO_COLOUR] = ANY
     thing[(drop < NOTHING) | ((drop >= NOTHING + NO_COLOUR) & (drop < NOTHING + NO_COLOUR + NO_OBJECT))] = ANY
-    return images, torch.stack([colour, thing + 1 + len(COLOURS)], 1)
+    return images, torch.stack(rows_of(colour, thing), 1)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -63,8 +64,8 @@ def samples(model: Model, schedule: DDIMScheduler, architecture: Architecture, p
 
     generator = torch.Generator().manual_seed(7)
     colour = torch.arange(len(OBJECTS)) % len(COLOURS) + 1
-    things = torch.stack([colour, torch.arange(len(OBJECTS)) + 2 + len(COLOURS)], 1)
-    nothing = torch.tensor([[ANY, 1 + len(COLOURS)]]).expand_as(things)
+    things = torch.stack(rows_of(colour, torch.arange(len(OBJECTS)) + 1), 1)
+    nothing = torch.tensor([rows_of(ANY, ANY)]).expand_as(things)
     x = torch.randn(len(OBJECTS), 3, architecture.size, architecture.size, generator=generator)
     x = torch.cat([x, x])  # with the prompt, and with none
     schedule.set_timesteps(10)
