@@ -73,6 +73,12 @@ def test_pictures_of_different_shapes_have_no_distance():
             measure(torch.zeros(4, 5, 3), torch.zeros(5, 4, 3))
 
 
+def test_a_batch_alone_is_compared_picture_by_picture():
+    batch = image(count=3)
+    assert comparison([batch], ["a", "b"], metrics=True).equal(comparison(batch.split(1), ["a", "b"], metrics=True))
+    assert comparison([batch]).shape[2] > 3 * 512
+
+
 def shape_of(count, cell=40, batch=1, form=(40, 40), **how):
     page = comparison([torch.zeros(batch, *form, 3)] * count, cell=cell, **how)
     return tuple(page.shape[1:3])

@@ -39,7 +39,8 @@ def comparison(
     """Lay images out under their labels.
 
     Args:
-        images: the entries, each (b, h, w, c) of 0..1, of any sizes. The pictures of a batch stand below each other.
+        images: the entries, each (b, h, w, c) of 0..1, of any sizes. The pictures of a batch stand below each other; a
+            batch that is alone is compared picture by picture.
         labels: what stands above each entry; those that have none are numbered.
         columns: entries in a row; 0 is up to four in one row, and about as many rows as columns beyond.
         cell: pixels of the longer side of every picture; less where the sheet would grow beyond about 8192 pixels.
@@ -55,6 +56,8 @@ def comparison(
     """
     if not images:
         raise ValueError("a comparison needs at least one image, got none")
+    if len(images) == 1:
+        images = images[0].split(1)
     columns = columns or (len(images) if len(images) <= 4 else math.ceil(math.sqrt(len(images))))
     columns = min(columns, len(images))
     names = [label or str(number + 1) for number, label in enumerate([*labels, *[""] * len(images)][: len(images)])]
