@@ -9,11 +9,12 @@ c latent channels, t frames, h w latent rows and columns, gh gw token rows and c
 
 from .attention import received_attention
 from .blur import gaussian_blur, gaussian_taps
-from .guidance import guidance_term, self_attention_guidance, steer
+from .guidance import finite_samples, guidance_term, self_attention_guidance, steer
 from .mask import attention_mask, average_maps, upsample_map
 from .mask_modes import (
     MASK_MODES,
     MaskMode,
+    degradation_mask,
     everywhere,
     feathered,
     high_frequency_map,
@@ -23,22 +24,25 @@ from .mask_modes import (
 from .projection import perpendicular
 from .rescale import RESCALE_MODES, rescaled
 from .schedule import SCALE_CURVES, Window, progress, scale_curve, window
-from .settings import CHOICES, RANGES, Settings
+from .settings import AUTO, Declaration, Settings, declarations
 from .token_rank import token_rank
 
 __all__ = [
-    "CHOICES",
+    "AUTO",
     "MASK_MODES",
-    "RANGES",
     "RESCALE_MODES",
     "SCALE_CURVES",
+    "Declaration",
     "MaskMode",
     "Settings",
     "Window",
     "attention_mask",
     "average_maps",
+    "declarations",
+    "degradation_mask",
     "everywhere",
     "feathered",
+    "finite_samples",
     "gaussian_blur",
     "gaussian_taps",
     "guidance_term",

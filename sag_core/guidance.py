@@ -139,6 +139,23 @@ def steer(
     return guided.to(denoised.dtype)
 
 
+def finite_samples(term: Tensor) -> "tuple[Tensor, Tensor]":
+    """Leave out the samples of a guidance term that a number format could not hold.
+
+    Args:
+        term: (b, c, h, w) or (b, c, t, h, w).
+
+    Returns:
+        `term` with 0 all over the samples that hold NaN or an infinity, and which samples are sound, (b,) bool.
+
+    Raises:
+        ValueError: a tensor that is not floating-point or has other axes.
+    """
+    check_floating("term", term, (4, 5))
+    finite = term.isfinite().flatten(1).all(1)  # (b,)
+    return term.where(finite.reshape(-1, *(1,) * (term.ndim - 1)), term.new_zeros(())), finite
+
+
 def _check_broadcast(name: str, tensor: Tensor, target: Tensor) -> None:
     try:
         fits = torch.broadcast_shapes(tensor.shape, target.shape) == target.shape

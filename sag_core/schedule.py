@@ -50,13 +50,14 @@ class Window(NamedTuple):
     def position(self, sigma: float, schedule: "Sequence[float]") -> int:
         """The number, from 0, of the schedule's step inside the window to which a noise level belongs.
 
-        It depends on the noise level alone, so all evaluations that a sampler makes within a step count as one.
+        It depends on the noise level alone, so all evaluations that a sampler makes within a step count as one, and so
+        do steps of one noise level.
 
         Args:
             sigma: a noise level inside the window.
             schedule: the noise levels of the sampler's steps, falling.
         """
-        return max(0, sum(sigma <= step <= self.start for step in schedule) - 1)
+        return max(0, len({step for step in schedule if sigma <= step <= self.start}) - 1)
 
 
 def window(start_percent: float, end_percent: float, percent_to_sigma: "Callable[[float], float]") -> Window:

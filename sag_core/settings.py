@@ -1,85 +1,175 @@
-"""The choices a user makes, checked before anything runs."""
+"""The choices a user makes: each declared once, with its default, its range or choices, and what it means."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, Optional
 
 from .checks import check_choice, check_number
 from .mask_modes import MASK_MODES
 from .rescale import RESCALE_MODES
 from .schedule import SCALE_CURVES
 
-BRANCHES: "tuple[str, ...]" = ("auto", "unconditional", "conditional")
-UPSAMPLINGS: "tuple[str, ...]" = ("nearest", "bilinear")
+AUTO = "auto"
+BRANCHES = (AUTO, "unconditional", "conditional")
+UPSAMPLINGS = ("nearest", "bilinear")
 
-# The least and the greatest value of every number, for the nodes' widgets as well.
-RANGES = {
-    "scale": (-2.0, 5.0),
-    "blur_sigma": (0.0, 10.0),
-    "mask_threshold": (0.0, 4.0),
-    "start_percent": (0.0, 1.0),
-    "end_percent": (0.0, 1.0),
-    "mask_feather": (0.0, 10.0),
-    "blur_kernel": (0, 127),
-    "rescale": (0.0, 1.0),
-    "apply_every": (1, 100),
-}
-CHOICES = {
-    "scale_curve": tuple(SCALE_CURVES),
-    "mask_mode": tuple(MASK_MODES),
-    "mask_upsampling": UPSAMPLINGS,
-    "branch": BRANCHES,
-    "rescale_mode": RESCALE_MODES,
-}
+
+class Declaration(NamedTuple):
+    """What is known of a setting beside its name and default.
+
+    Attributes:
+        meaning: for users: what it does, and which way to turn it.
+        range: the least and the greatest value of a number.
+        step: by which a number is turned up or down.
+        choices: of a setting that is one of several words.
+        expert: whether it is for people who look for it.
+    """
+
+    meaning: str
+    range: Optional[tuple[float, float]] = None
+    step: Optional[float] = None
+    choices: Optional[tuple[str, ...]] = None
+    expert: bool = False
+
+
+def _number(default: float, low: float, high: float, step: float, meaning: str, expert: bool = False) -> Any:
+    return field(default=default, metadata={"is": Declaration(meaning, (low, high), step, None, expert)})
+
+
+def _choice(default: str, choices: "tuple[str, ...]", meaning: str, expert: bool = False) -> Any:
+    return field(default=default, metadata={"is": Declaration(meaning, choices=choices, expert=expert)})
+
+
+def _other(default: Any, meaning: str, expert: bool = False) -> Any:
+    return field(default=default, metadata={"is": Declaration(meaning, expert=expert)})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How strongly and when to guide, and what to degrade. The defaults are the plain method.
+    """How strongly and when to guide, what attention to read, and what to degrade. The defaults are the plain method.
 
-    Attributes:
-        scale: s of SAG equation 16, -2..5; 0 is off.
-        blur_sigma: standard deviation of the blur in latent pixels, 0..10; 0 is off as well.
-        mask_threshold: psi in units of the average attention, 0..4.
-        start_percent, end_percent: the share of the noise schedule to guide in, 0..1, half-open: the start is inside,
-            the end is not. A start that is not below the end guides nothing.
-        scale_curve: the course of the scale over that window, see `scale_curve`.
-        mask_mode: what is blurred, see `mask_modes.MASK_MODES`.
-        mask_upsampling: "nearest" (the paper) or "bilinear", from the token grid to the latent.
-        mask_feather: standard deviation of the mask's soft edge in latent pixels, 0..10; 0 is a hard edge.
-        branch: which side of classifier-free guidance to degrade; "auto" is the unconditional one where there is one.
-        blur_kernel: taps of the blur, an odd number up to 127; 0 takes as many as blur_sigma asks for.
-        rescale, rescale_mode: how much to hold the guided prediction's contrast, 0..1, and how, see `rescaled`.
-        projection: keep only the part of the guidance that is perpendicular to the prediction.
-        apply_every: evaluate the guidance at every k-th step of the window, 1..100.
-        reuse: between those steps, apply the last guidance again instead of none.
+    `declarations` has the meaning and the range of each. scale is s of SAG equation 16 and mask_threshold psi in units
+    of the average attention. The window is half-open: its start is inside, its end is not. Which blocks a model has is
+    not known here, so attention_blocks is checked by who reads them.
 
     Raises:
         ValueError: a number that is not finite or out of range, an unknown choice, an even blur_kernel.
     """
 
-    scale: float = 0.75
-    blur_sigma: float = 1.0
-    mask_threshold: float = 1.0
-    start_percent: float = 0.0
-    end_percent: float = 1.0
-    scale_curve: str = "constant"
-    mask_mode: str = "self_attention"
-    mask_upsampling: str = "nearest"
-    mask_feather: float = 0.0
-    branch: str = "auto"
-    blur_kernel: int = 0
-    rescale: float = 0.0
-    rescale_mode: str = "full"
-    projection: bool = False
-    apply_every: int = 1
-    reuse: bool = False
+    scale: float = _number(
+        0.75, -2.0, 5.0, 0.01,
+        "How strongly to steer. 0 is off and costs nothing; 0.5 to 1 is usual for Stable Diffusion; "
+        "high values saturate. Negative values make the image softer.",
+    )  # fmt: skip
+    blur_sigma: float = _number(
+        1.0, 0.0, 10.0, 0.1,
+        "Width of the blur in latent pixels (one latent pixel is 8 image pixels in Stable Diffusion). "
+        "Larger values remove larger details from the version that is steered away from.",
+    )  # fmt: skip
+    mask_threshold: float = _number(
+        1.0, 0.0, 4.0, 0.05,
+        "How much attention a place must receive to be blurred: 1 is the average (the paper), higher "
+        "values blur less of the image, 0 nearly all of it.",
+    )  # fmt: skip
+    start_percent: float = _number(
+        0.0, 0.0, 1.0, 0.001,
+        "Where in the noise schedule guidance begins: 0 is the first step. A start that is not below "
+        "end_percent guides nothing.",
+    )  # fmt: skip
+    end_percent: float = _number(
+        1.0, 0.0, 1.0, 0.001,
+        "Where in the noise schedule guidance ends: 1 is the last step. Steps from here on are not guided "
+        "and cost nothing.",
+    )  # fmt: skip
+    scale_curve: str = _choice(
+        "constant", tuple(SCALE_CURVES),
+        "The course of the scale from start_percent to end_percent. The fades ease guidance in or out "
+        "without a jump; bell is strongest in the middle.",
+    )  # fmt: skip
+    attention_blocks: str = _other(
+        AUTO,
+        "Whose attention decides what is blurred: auto, or a list such as 'middle.0' or "
+        "'input.7.0, output.3-5' ('8-12' for transformer models). Several are averaged.",
+        expert=True,
+    )
+    mask_mode: str = _choice(
+        "self_attention", tuple(MASK_MODES),
+        "What is blurred: what receives much attention (the paper), the same with graded edges, by "
+        "long-run attention (token_rank), all of it (global_blur), or, for comparison, fine detail "
+        "or random places.",
+        expert=True,
+    )  # fmt: skip
+    mask_upsampling: str = _choice(
+        "nearest", UPSAMPLINGS,
+        "How the attention's coarse grid is enlarged to the latent: nearest (the paper) gives blocks, "
+        "bilinear smooth outlines.",
+        expert=True,
+    )  # fmt: skip
+    mask_feather: float = _number(
+        0.0, 0.0, 10.0, 0.1,
+        "Width of the soft edge of what is blurred, in latent pixels; 0 is a hard edge.",
+        expert=True,
+    )  # fmt: skip
+    branch: str = _choice(
+        AUTO, BRANCHES,
+        "Which prediction is blurred and compared: auto is the unconditional one (the negative prompt) "
+        "where it is evaluated, else the conditional one. Unconditional guides nothing at CFG 1.",
+        expert=True,
+    )  # fmt: skip
+    blur_kernel: int = _number(
+        0, 0, 127, 1,
+        "Size of the blur in latent pixels, an odd number; 0 makes it as large as blur_sigma needs. 9 "
+        "gives the results of diffusers and of ComfyUI's own node.",
+        expert=True,
+    )  # fmt: skip
+    rescale: float = _number(
+        0.0, 0.0, 1.0, 0.01,
+        "How much to hold back the contrast that guidance adds; 0 is off. Helps against saturation at "
+        "high scales.",
+        expert=True,
+    )  # fmt: skip
+    rescale_mode: str = _choice(
+        "full", RESCALE_MODES,
+        "What rescale compares: the whole prediction (full), the prompt's own prediction (partial), or "
+        "only that the prediction does not grow (norm_clamp).",
+        expert=True,
+    )  # fmt: skip
+    projection: bool = _other(
+        False,
+        "Keep only the part of the guidance that is perpendicular to the prediction: less saturation, the same detail.",
+        expert=True,
+    )
+    apply_every: int = _number(
+        1, 1, 100, 1,
+        "Evaluate guidance at every k-th step only: at 2 it costs half as much.",
+        expert=True,
+    )  # fmt: skip
+    reuse: bool = _other(
+        False,
+        "Between the steps of apply_every, apply the last guidance again instead of none.",
+        expert=True,
+    )
 
     def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
-            check_number(name, getattr(self, name), low, high)
-        for name, choices in CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
+        for name, declared in declarations().items():
+            value = getattr(self, name)
+            if declared.range is not None:
+                check_number(name, value, *declared.range)
+            if declared.choices is not None:
+                check_choice(name, value, declared.choices)
+        if not isinstance(self.attention_blocks, str):
+            raise ValueError(f"attention_blocks must be text, got {self.attention_blocks!r}")
         for name in ("blur_kernel", "apply_every"):
             if getattr(self, name) != int(getattr(self, name)):
                 raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         if self.blur_kernel and self.blur_kernel % 2 == 0:
             raise ValueError(f"blur_kernel must be odd, or 0 for automatic, got {self.blur_kernel!r}")
+
+    @property
+    def reads_blocks_by_itself(self) -> bool:
+        """Whether attention_blocks leaves the choice to who reads them."""
+        return self.attention_blocks.strip().lower() == AUTO
+
+
+def declarations() -> dict[str, Declaration]:
+    """Every setting by name, in the order in which users see them."""
+    return {setting.name: setting.metadata["is"] for setting in fields(Settings)}

@@ -351,7 +351,7 @@ def test_no_tensor_outlives_the_run(host, guide):
 
     guided.set_model_unet_function_wrapper(wrapper)
     host.sample(guided, *prompts(host), latent(12, 16))
-    assert all("Step" in kinds for kinds in alive) and living_state() == []
+    assert all("Evaluation" in kinds for kinds in alive) and living_state() == []
 
 
 def test_inference_mode(host, guide):
@@ -405,7 +405,7 @@ def our_messages(caplog):
 def living_state():
     """Names of the recorder's objects that are still alive."""
     gc.collect()
-    kinds = ("Step", "Call", "AttentionMap", "Run")
+    kinds = ("Evaluation", "Pass", "Recording", "AttentionMap", "Run")
     return [
         type(thing).__name__
         for thing in gc.get_objects()

@@ -18,7 +18,7 @@ def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, block=N
         transformer = block(network) if block else network.middle_block[1].transformer_blocks[0]
         sigma, x = args["sigma"], args["input"]
         side = "uncond" if live(args["uncond"], sigma) else "cond"
-        entries, x0 = live(args[side], sigma), args[f"{side}_denoised"]
+        entries = live(args[side], sigma)
         seen_as = 1 if side == "uncond" else 0
 
         def evaluate(latent, chosen):
@@ -26,6 +26,7 @@ def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, block=N
             conds[seen_as] = chosen
             return comfy.samplers.calc_cond_batch(args["model"], conds, latent, sigma, args["model_options"])[seen_as]
 
+        x0 = evaluate(x, entries)  # of the model: what the host hands on may have been changed by others
         total, weight = torch.zeros_like(x[:, :1]), torch.zeros_like(x[:, :1])
         for entry in entries:
             place = comfy.samplers.get_area_and_mult(entry, x, sigma)

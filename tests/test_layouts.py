@@ -10,16 +10,16 @@ layouts = load_package("token_layouts", ROOT / "nodes" / "adapter" / "layouts")
 Cross, Joint = layouts.CrossLayout, layouts.JointLayout
 
 
-class Call(SimpleNamespace):
-    """What a layout knows of a call of the network; `see` is what the recorder does with an attention call."""
+class Call:
+    """A call of a network by a layout that is known when its first attention call is seen."""
 
     def __init__(self, network, latent_size, **arguments):
-        super().__init__(network=network, latent_size=latent_size, arguments=arguments, seen=0, located=0)
+        self.network, self._call = network, None
+        self._given = network, latent_size, arguments
 
     def see(self, layout, queries, keys=None):
-        found = layout.locate(self, torch.zeros(1, queries, 4), torch.zeros(1, keys or queries, 4), {})
-        self.seen += 1
-        self.located += found is not None
+        self._call = self._call or layouts.NetworkCall(layout, *self._given)
+        found = self._call.next(torch.zeros(1, queries, 4), torch.zeros(1, keys or queries, 4), {})
         return found and (found.block[1], found.grid, found.image_tokens)
 
 

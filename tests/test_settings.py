@@ -3,7 +3,10 @@ import math
 
 import pytest
 
-from sag_core import CHOICES, RANGES, Settings
+from sag_core import Settings, declarations
+
+RANGES = {name: declared.range for name, declared in declarations().items() if declared.range}
+CHOICES = {name: declared.choices for name, declared in declarations().items() if declared.choices}
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -1,19 +1,26 @@
-"""Everything that knows both ComfyUI and sag_core.
+"""What knows both ComfyUI and sag_core, and beside it the few things that know ComfyUI alone.
 
-patch.py      puts guidance on a ModelPatcher and guides a step after CFG
-steps.py      the state of guidance: a run, and one evaluation of the guider in it
-recording.py  notes the attention that tokens receive while the host evaluates its branches
-layouts/      where a model family keeps its image tokens: a line per family
-blocks.py     reads which attention blocks a user wants
-timing.py     when a node guides: its window, its curve, every k-th step
-branches.py   the branch that is guided: its entries, its attention map, its re-run
-region.py     the MASK a user draws, as weights on the latent
-demo.py       the demo model as the host's own objects
-schema.py     fields of a node's schema that older hosts do not know
+Guidance, in the order in which a run meets it:
+
+patch.py       puts guidance on a ModelPatcher and guides a step after CFG
+blocks.py      reads which attention blocks a user wants
+timing.py      when a node guides: its window, its curve, every k-th step
+recording.py   notes predictions and received attention while the host evaluates its branches
+layouts/       where a model family keeps its image tokens: a line per family
+evaluation.py  the state of guidance: a run, the guider's evaluations in it, and what was seen in them
+branches.py    the branch that is guided: its entries, its attention map, its re-run
+windows.py     one map of several context windows
+region.py      the MASK a user draws, as weights on the latent
+watching.py    what a guided step was, for a preview, a trace or a status line
+
+Beside it:
+
+demo.py        the demo model as the host's own objects
+schema.py      fields of a node's schema that older hosts do not know
 """
 
-from .blocks import AUTO
 from .patch import guide_model
 from .schema import supported
+from .watching import GuidedStep, Watch
 
-__all__ = ["AUTO", "guide_model", "supported"]
+__all__ = ["GuidedStep", "Watch", "guide_model", "supported"]

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterable
 
+from ...sag_core import AUTO
 from .layouts import Block
 
-AUTO = "auto"
 
-
-def parse_blocks(text: str, available: "dict[str, Block]") -> "tuple[Block, ...]":
+def parse_blocks(text: str, available: dict[str, Block]) -> tuple[Block, ...]:
     """The blocks that a list names, each once, in the order of the list.
 
     A block is named as the model has it, such as `middle.0.0` (section, number, transformer) in a UNet or `8` in a
@@ -29,7 +28,7 @@ def parse_blocks(text: str, available: "dict[str, Block]") -> "tuple[Block, ...]
     return tuple(dict.fromkeys(_find(name, available) for name in wanted))
 
 
-def _expanded(name: str) -> "list[str]":
+def _expanded(name: str) -> list[str]:
     form = re.fullmatch(r"((?:[a-z_]+\.)?(?:[0-9]+\.)*)([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?", name)
     if form is None:
         raise ValueError(
@@ -42,7 +41,7 @@ def _expanded(name: str) -> "list[str]":
     return [f"{prefix}{number}" for number in range(first, last + 1)]
 
 
-def _find(name: str, available: "dict[str, Block]") -> Block:
+def _find(name: str, available: dict[str, Block]) -> Block:
     for full in (name, f"{name}.0"):
         if full in available:
             return available[full]
@@ -50,7 +49,7 @@ def _find(name: str, available: "dict[str, Block]") -> Block:
     raise ValueError(f"attention_blocks names {name!r}, which this model lacks; it has {has}")
 
 
-def _shortened(names: "Iterable[str]") -> "list[str]":
+def _shortened(names: Iterable[str]) -> list[str]:
     """Names with runs of their last number written as ranges."""
     ranges: list[list] = []
     for name in names:

@@ -1,6 +1,7 @@
 """The branch that is guided: its entries, its attention map, its re-run."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
 import comfy.samplers
@@ -8,51 +9,69 @@ import torch
 from torch import Tensor
 
 from ...sag_core import average_maps, shuffled_tokens, upsample_map
+from .evaluation import AttentionMap, Branch, Entry, EntryKey, Evaluation, MapKey, Pass, Unreadable, active
 from .layouts import Block
-from .recording import with_step
-from .steps import AttentionMap, Step, Unreadable, is_active
+from .recording import without_recording
+
+SIDES = (("uncond", "unconditional"), ("empty_cond", "unconditional"), ("cond", "conditional"))
 
 
 class NotGuidable(Exception):
     """Why this step cannot be guided."""
 
 
-class Branch(NamedTuple):
-    """One side of classifier-free guidance: its conditioning entries and what the model predicted under them."""
-
-    entries: "list[dict[str, Any]]"
-    denoised: Tensor
-    negative: bool
-
-
-def choose_branch(args: "dict[str, Any]", wanted: str = "auto") -> Branch:
-    """The wanted branch; "auto" is the unconditional one if it was evaluated, else the conditional one (as SAG does).
-
-    Where a guider skips the negative prompt but evaluates an empty one (Perp-Neg), that one is unconditional.
-
-    Raises:
-        NotGuidable: the wanted branch was not evaluated at this step.
-    """
-    for side, name in (("uncond", "unconditional"), ("empty_cond", "unconditional"), ("cond", "conditional")):
-        entries = [entry for entry in args.get(side) or () if is_active(entry, args["sigma"])]
-        if entries and wanted in ("auto", name):
-            return Branch(entries, args[f"{side}_denoised"], name == "unconditional")
-    if wanted == "auto":
-        raise NotGuidable("no conditioning was evaluated")
-    hint = "; it never is at CFG 1: set branch to auto" if wanted == "unconditional" else ""
-    raise NotGuidable(f"the {wanted} branch was not evaluated{hint}")
-
-
 class View(NamedTuple):
     """Which attention a node looks at, and how it is laid out on the latent."""
 
-    blocks: "tuple[Block, ...]"
+    blocks: tuple[Block, ...]
     statistic: Callable
     upsampling: str = "nearest"
     shuffle_seed: Optional[int] = None  # tokens change places at random
 
 
-def branch_map(branch: Branch, step: Step, view: View, x: Tensor, sigma: Tensor) -> Tensor:
+def guided_branch(args: Mapping[str, Any], evaluation: Evaluation, wanted: str) -> tuple[Pass, Branch]:
+    """The wanted branch; "auto" is the unconditional one if it was evaluated, else the conditional one (as SAG does).
+
+    Where a guider skips the negative prompt but evaluates an empty one (Perp-Neg), that one is unconditional.
+
+    Args:
+        args: what the host gives a function after classifier-free guidance.
+
+    Returns:
+        What was evaluated at the latent that is guided, and the branch in it.
+
+    Raises:
+        NotGuidable: the wanted branch was not evaluated at this latent.
+    """
+    for side, name in SIDES:
+        entries = active(args.get(side), args["sigma"])
+        if entries and wanted in ("auto", name):
+            break
+    else:
+        if wanted == "auto":
+            raise NotGuidable("no conditioning was evaluated")
+        hint = "; it never is at CFG 1: set branch to auto" if wanted == "unconditional" else ""
+        raise NotGuidable(f"the {wanted} branch was not evaluated{hint}")
+    here = evaluation.find(args["input"]) or evaluation.gather_windows(args["input"])
+    branch = here.branch_of(entries)
+    if branch is None:
+        branch = _windowed_branch(here, args, side, entries)
+    return here, branch
+
+
+def _windowed_branch(here: Pass, args: Mapping[str, Any], side: str, entries: list[Entry]) -> Branch:
+    """A branch that was evaluated in context windows alone, for a guider that tells nobody what became of them."""
+    prediction, names = args.get(f"{side}_denoised"), {entry["uuid"] for entry in entries}
+    for part in here.windows:
+        for branch in part.branches:
+            if prediction is not None and names & {entry["uuid"] for entry in branch.entries}:
+                conds: list[Optional[list[Entry]]] = [None] * len(branch.conds)
+                conds[branch.place] = entries
+                return Branch(entries, branch.place, conds, branch.model, prediction)
+    raise NotGuidable("the model was called with parts of the latent")
+
+
+def branch_map(here: Pass, branch: Branch, view: View, sigma: Tensor) -> Tensor:
     """The attention map of a branch on the latent, (b, 1, h, w): the average of its entries' maps over their areas.
 
     Several blocks are averaged on the finest of their grids. Entries weigh as much as the host lets their predictions
@@ -61,6 +80,7 @@ def branch_map(branch: Branch, step: Step, view: View, x: Tensor, sigma: Tensor)
     Raises:
         NotGuidable: an entry whose attention was not seen, with the reason.
     """
+    x = here.x
     total = x.new_zeros((x.shape[0], 1, *x.shape[2:]), dtype=torch.float32)
     weights = torch.zeros_like(total)
     # Default entries come last: they get what the others leave, and are not evaluated where nothing is left.
@@ -70,48 +90,78 @@ def branch_map(branch: Branch, step: Step, view: View, x: Tensor, sigma: Tensor)
         part = _placed(entry, x, sigma)
         if part is None:
             continue
-        region = _region(part.area, x)
+        area = _area(part.area, x)
         weight = part.mult[:, :1].float()
         if "default" in entry:
             rest = (1 - weights).clamp_min(0) if rest is None else rest
             if not rest.any():
                 continue
-            weight = rest[region]
-        keys = [(step.key(entry), block, view.statistic) for block in view.blocks]
-        seen = [_readable(step, key, part.input_x) for key in keys]
-        received, grid = average_maps([m.received.to(x.device) for m in seen], [m.grid for m in seen], view.upsampling)
+            weight = rest[area]
+        key = EntryKey(entry["uuid"], branch.place)
+        maps = [_readable(here, branch, MapKey(key, block, view.statistic), part.input_x) for block in view.blocks]
+        received, grid = average_maps([m.received.to(x.device) for m in maps], [m.grid for m in maps], view.upsampling)
         if view.shuffle_seed is not None:
             received = shuffled_tokens(received, view.shuffle_seed)
-        total[region] += weight * upsample_map(received, grid, seen[0].latent_size, view.upsampling)
-        weights[region] += weight
+        total[area] += weight * upsample_map(received, grid, maps[0].latent_size, view.upsampling)
+        weights[area] += weight
     return torch.where(weights > 0, total / weights.clamp_min(torch.finfo(weights.dtype).tiny), 0.0)
 
 
-def evaluate(branch: Branch, step: Step, x: Tensor, args: "dict[str, Any]", node: uuid.UUID) -> Tensor:
+def evaluate(
+    branch: Branch, x: Tensor, sigma: Tensor, model_options: dict[str, Any], node: uuid.UUID, whole_batch: bool = False
+) -> Tensor:
     """Evaluate the branch at another latent, as the host did, with recording off and under names of its own.
 
     The names (uuids) keep step caches, which know entries by name, from mistaking this pass for the main one.
+
+    Args:
+        whole_batch: evaluate the other branches beside it too, for nodes that let the rows of a batch mix.
     """
-    entries = [{**entry, "uuid": uuid.uuid5(node, str(entry["uuid"]))} for entry in branch.entries]
-    conds = [None, entries] if branch.negative else [entries, None]
-    model = step.models.get(step.key(branch.entries[0]), args["model"])
-    model_options = with_step(args["model_options"], None)
-    replaced = model_options.get("sampler_calc_cond_batch_function")  # another node's way to evaluate the branches
-    if replaced is None:
-        out = comfy.samplers.calc_cond_batch(model, conds, x, args["sigma"], model_options)
+    conds = [
+        [{**entry, "uuid": uuid.uuid5(node, str(entry["uuid"]))} for entry in entries]
+        if entries is not None and (place == branch.place or whole_batch)
+        else None
+        for place, entries in enumerate(branch.conds)
+    ]
+    model_options = without_recording(model_options)
+    if branch.way is None:
+        out = comfy.samplers.calc_cond_batch(branch.model, conds, x, sigma, model_options)
     else:
-        call = {"conds": conds, "input": x, "sigma": args["sigma"], "model": model, "model_options": model_options}
-        out = replaced(call)
-    return out[int(branch.negative)]
+        call = {"conds": conds, "input": x, "sigma": sigma, "model": branch.model, "model_options": model_options}
+        out = branch.way(call)
+    return out[branch.place]
 
 
-def _placed(entry: "dict[str, Any]", x: Tensor, sigma: Tensor):
+def reproduces(branch: Branch, x: Tensor, answer: Tensor) -> bool:
+    """Whether a re-run at `x` itself answered as the model did, as far as its number format can tell.
+
+    Compared is the predicted noise, up to a factor: a predicted image hides its errors at high noise.
+    """
+    error = (answer.float() - branch.prediction.float()).norm()
+    size = (x.float() - branch.prediction.float()).norm()
+    return bool(error <= torch.finfo(branch.model.get_dtype()).eps ** 0.5 / 4 * size)
+
+
+def others_may_mix_branches(branch: Branch, model_options: Mapping[str, Any]) -> bool:
+    """Whether other nodes patch the network in a way that lets one branch's rows of a batch see another's."""
+    options = model_options.get("transformer_options", {})
+    if sum(bool(entries) for entries in branch.conds) < 2:
+        return False
+    objects = getattr(getattr(branch.model, "current_patcher", None), "object_patches", {})
+    return (
+        any(options.get("patches", {}).values())
+        or bool(options.get("patches_replace", {}).get("dit"))
+        or any(name.startswith("diffusion_model.") for name in objects)
+    )
+
+
+def _placed(entry: Entry, x: Tensor, sigma: Tensor):
     """The host's own reading of where an entry lies and how much it weighs there."""
     geometry = {key: value for key, value in entry.items() if key not in ("gligen", "control", "hooks")}
     return comfy.samplers.get_area_and_mult({**geometry, "model_conds": {}}, x, sigma)
 
 
-def _region(area: "Optional[list[int]]", x: Tensor) -> "tuple[slice, ...]":
+def _area(area: Optional[list[int]], x: Tensor) -> tuple[slice, ...]:
     """Index of an area, given by the host as sizes followed by offsets, over all of batch and channels."""
     if area is None:
         return (slice(None),) * x.ndim
@@ -119,14 +169,14 @@ def _region(area: "Optional[list[int]]", x: Tensor) -> "tuple[slice, ...]":
     return (slice(None), slice(None), *(slice(start, start + size) for size, start in zip(sizes, offsets)))
 
 
-def _readable(step: Step, key: tuple, part: Tensor) -> AttentionMap:
+def _readable(here: Pass, branch: Branch, key: MapKey, part: Tensor) -> AttentionMap:
     """The recording of an entry's block, made for this part of the latent."""
-    seen = step.maps.get(key)
-    if seen is None:
-        kind = type(getattr(step.models.get(key[0]), "diffusion_model", None)).__name__
+    recorded = here.maps.get(key)
+    if recorded is None:
+        kind = type(getattr(branch.model, "diffusion_model", None)).__name__
         raise NotGuidable(f"the self-attention of this model ({kind}) was not seen at this step")
-    if isinstance(seen, Unreadable):
-        raise NotGuidable(seen.reason)
-    if seen.latent_size != tuple(part.shape[2:]) or seen.received.shape[0] != part.shape[0]:
-        raise NotGuidable(f"the model was called with parts of the latent, {seen.latent_size}")
-    return seen
+    if isinstance(recorded, Unreadable):
+        raise NotGuidable(recorded.reason)
+    if recorded.latent_size != tuple(part.shape[2:]) or recorded.received.shape[0] != part.shape[0]:
+        raise NotGuidable("the model was called with parts of the latent")
+    return recorded

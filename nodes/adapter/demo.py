@@ -68,13 +68,13 @@ def model_of(checkpoint: Checkpoint) -> comfy.model_patcher.ModelPatcher:
     return patcher
 
 
-def conditioning(checkpoint: Checkpoint, prompt: str) -> "list[list[Any]]":
+def conditioning(checkpoint: Checkpoint, prompt: str) -> list[list[Any]]:
     """A prompt as CONDITIONING, (1, 2, token_width). Raises ValueError on a word that the model does not know."""
     rows = torch.tensor([prompts.tokens(prompt)])
     return [[checkpoint.token_table[rows], {}]]
 
 
-def empty_latent(checkpoint: Checkpoint, batch_size: int) -> "dict[str, torch.Tensor]":
+def empty_latent(checkpoint: Checkpoint, batch_size: int) -> dict[str, torch.Tensor]:
     """Zeros as LATENT, (b, 3, h, w): what a sampler draws as many pictures from."""
     shape = batch_size, 3, checkpoint.architecture.size, checkpoint.architecture.size
     return {"samples": torch.zeros(shape, device=comfy.model_management.intermediate_device())}

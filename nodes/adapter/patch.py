@@ -1,36 +1,47 @@
 """Puts guidance on a ModelPatcher, and guides a step after classifier-free guidance."""
 
+import math
 import uuid
-from functools import cache
-from typing import Any, Optional
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
 
 from torch import Tensor
 
-from ...sag_core import MASK_MODES, Settings, feathered, guidance_term, steer
-from .blocks import AUTO, parse_blocks
-from .branches import Branch, NotGuidable, View, branch_map, choose_branch, evaluate
-from .layouts import layout_for
-from .recording import current_step, listen
+from ...sag_core import MASK_MODES, Settings, degradation_mask, finite_samples, guidance_term, steer
+from .blocks import parse_blocks
+from .branches import (
+    NotGuidable,
+    View,
+    branch_map,
+    evaluate,
+    guided_branch,
+    others_may_mix_branches,
+    reproduces,
+)
+from .evaluation import Branch, Evaluation, Listener, Pass, logger
+from .layouts import Block, layout_for
+from .recording import current_evaluation, listen
 from .region import check_mask, region_on
-from .steps import Listener, logger
-from .timing import moment_of
+from .timing import plan_of
+from .watching import GuidedStep, Watch
+from .windows import lay_together
 
 
-def guide_model(model, settings: Settings, *, attention_blocks: str = AUTO, mask: Optional[Tensor] = None):
+def guide_model(model, settings: Settings, *, mask: Optional[Tensor] = None, watches: Sequence[Watch] = ()):
     """A clone of a ComfyUI MODEL that is guided in every run; the model itself stays as it is.
 
     A scale of 0, or a blur of 0, patches nothing: such a run is the run without the node, bit for bit.
 
     Args:
-        settings: how strongly and when to guide, and what to degrade.
-        attention_blocks: "auto", or which blocks to read, see `parse_blocks`.
+        settings: how strongly and when to guide, what attention to read, and what to degrade.
         mask: a MASK, where to guide; default everywhere.
+        watches: who looks on.
 
     Raises:
         ValueError: blocks that the model lacks, a mask of another form.
     """
     guided = model.clone()
-    listener = _listener(model.get_model_object("diffusion_model"), settings, attention_blocks)
+    listener = _listener(model.get_model_object("diffusion_model"), settings, watches)
     region = None if mask is None else check_mask(mask)
     if settings.scale == 0 or settings.blur_sigma == 0:
         return guided
@@ -40,97 +51,163 @@ def guide_model(model, settings: Settings, *, attention_blocks: str = AUTO, mask
     return guided
 
 
-def _listener(network, settings: Settings, attention_blocks: str) -> Listener:
+def _listener(network, settings: Settings, watches: Sequence[Watch]) -> Listener:
     node = uuid.uuid4()
-    statistic, moment = MASK_MODES[settings.mask_mode].statistic, moment_of(settings, node)
+    statistic = MASK_MODES[settings.mask_mode].statistic
     blocks, note = (), None
     if statistic is not None:
-        blocks, note = _blocks(network, attention_blocks)
+        blocks, note = _blocks(network, settings)
     if settings.start_percent >= settings.end_percent:
         note = (
             f"start_percent {settings.start_percent:g} is not below end_percent {settings.end_percent:g}; "
             "no step is guided"
         )
-    return Listener(node, blocks, note, statistic, settings.branch, moment)
+    plan = plan_of(settings, node)
+    return Listener(node, blocks, note, statistic, settings.branch, plan, _once_a_run(), tuple(watches))
 
 
-def _blocks(network, attention_blocks: str) -> "tuple[tuple, Optional[str]]":
+def _blocks(network, settings: Settings) -> tuple[tuple[Block, ...], Optional[str]]:
     """The blocks to read, and what there is to say about them."""
     layout = layout_for(network)
     if layout is None:
         return (), f"models of the kind {type(network).__name__} are not supported; the image is not guided"
-    if attention_blocks.strip().lower() == AUTO:
+    if settings.reads_blocks_by_itself:
         return layout.automatic(network)
-    return parse_blocks(attention_blocks, layout.blocks(network)), None
+    return parse_blocks(settings.attention_blocks, layout.blocks(network)), None
+
+
+def _once_a_run() -> Callable[[float], None]:
+    """What says that no run of a guider leads: once for noise levels that only fall."""
+    last = -math.inf
+
+    def say(sigma: float) -> None:
+        nonlocal last
+        if sigma > last:
+            logger.warning(
+                "Self-Attention Guidance: the sampler or guider does not run the guided model as its own; "
+                "the image is not guided."
+            )
+        last = sigma
+
+    return say
 
 
 def _guidance(settings: Settings, listener: Listener, region: Optional[Tensor]):
-    def post_cfg(args: "dict[str, Any]") -> Tensor:
-        step = current_step(args["model_options"])
-        if step is None:
-            _warn_of_unknown_caller()
-            return args["denoised"]
-        moment = step.moments.get(listener.node)
-        if moment is None:
-            return args["denoised"]
+    def post_cfg(args: dict[str, Any]) -> Tensor:
+        denoised = args["denoised"]
+        evaluation = current_evaluation(args.get("model_options", {}))
+        if evaluation is None:
+            sigma = args.get("sigma")
+            listener.without_guider(math.inf if sigma is None else sigma.max().item())
+            return denoised
+        plan = evaluation.plans.get(listener.node)
+        if plan is None:
+            return denoised
         try:
-            term = _term(settings, listener, args, step, moment.fresh)
+            attention, blurred, term = _term(settings, listener, args, evaluation, plan.fresh)
         except NotGuidable as reason:
-            step.run.warn(f"{reason}; steps like this one are not guided")
-            return args["denoised"]
-        return steer(
-            args["denoised"],
+            evaluation.run.warn(f"{reason}; steps like this one are not guided")
+            return denoised
+        guided = steer(
+            denoised,
             term,
-            moment.scale,
+            plan.scale,
             projection=settings.projection,
             rescale=settings.rescale,
             rescale_mode=settings.rescale_mode,
-            reference=args["cond_denoised"],
+            reference=args.get("cond_denoised", denoised),
             region=None if region is None else region_on(term, region),
         )
+        if listener.watches:
+            strength = (guided - denoised).flatten(1).norm(dim=1) / denoised.flatten(1).norm(dim=1)
+            sigma = args["sigma"].max().item()
+            step = GuidedStep(evaluation.number, sigma, attention, blurred, term, plan.scale, strength)
+            for watch in listener.watches:
+                watch.guided(step)
+        return guided
 
     return post_cfg
 
 
-def _term(settings: Settings, listener: Listener, args: "dict[str, Any]", step, fresh: bool) -> Tensor:
-    """What the guided branch loses by the blur, from the model or, between the steps that ask it, from the last one."""
-    x, sigma = args["input"], args["sigma"]
+def _term(
+    settings: Settings, listener: Listener, args: dict[str, Any], evaluation: Evaluation, fresh: bool
+) -> tuple[Optional[Tensor], Optional[Tensor], Tensor]:
+    """What the mask is made of, the mask, and what the guided branch loses by the blur.
+
+    The last is asked of the model or, between the steps that ask it, the last one's again, without the others.
+    """
+    for name in ("input", "sigma", "model"):
+        if args.get(name) is None:
+            raise NotGuidable(f"the sampler does not say what its {name} is")
+    x, sigma, run = args["input"], args["sigma"], evaluation.run
     if x.ndim not in (4, 5):
         raise NotGuidable(f"latents of shape {tuple(x.shape)} hold no rows and columns")
     if not fresh:
-        return _last_term(step, listener, x)
-    branch = choose_branch(args, settings.branch)
+        return None, None, _last_term(run.terms[listener.node], x)
+    here, branch = guided_branch(args, evaluation, settings.branch)
+    attention, blurred = _mask(settings, listener, here, branch, evaluation.number, args)
+    whole_batch = _whole_batch(here, branch, evaluation, args, listener)
     term = guidance_term(
         x,
-        branch.denoised,
-        _mask(settings, listener, branch, step, x, sigma).to(x.dtype),
-        lambda x_bar: evaluate(branch, step, x_bar, args, listener.node),
+        branch.prediction,
+        blurred.to(x.dtype),
+        lambda x_bar: evaluate(branch, x_bar, sigma, args["model_options"], listener.node, whole_batch),
         blur_sigma=settings.blur_sigma,
         alpha=_image_share(args["model"].model_sampling, sigma, x),
         kernel_size=settings.blur_kernel or None,
     )
+    term, finite = finite_samples(term)
+    run.note_broken(~finite.all())
     if settings.reuse:
-        step.run.terms[listener.node] = term
-    return term
+        run.terms[listener.node] = term
+    return attention, blurred, term
 
 
-def _last_term(step, listener: Listener, x: Tensor) -> Tensor:
-    term = step.run.terms[listener.node]
+def _last_term(term: Tensor, x: Tensor) -> Tensor:
     if term.shape != x.shape:
         raise NotGuidable("the latent changed its size, and reuse has no guidance for the new one")
     return term
 
 
-def _mask(settings: Settings, listener: Listener, branch: Branch, step, x: Tensor, sigma: Tensor) -> Tensor:
-    """What to blur, 0..1, (b, 1, h, w)."""
-    mode = MASK_MODES[settings.mask_mode]
-    if mode.statistic is None:
-        values = mode.image_map(branch.denoised, settings.blur_sigma)
-    else:
-        shuffle_seed = step.number if mode.shuffled else None
-        view = View(listener.blocks, mode.statistic, settings.mask_upsampling, shuffle_seed)
-        values = branch_map(branch, step, view, x, sigma)
-    return feathered(mode.mask(values, settings.mask_threshold), settings.mask_feather)
+def _mask(
+    settings: Settings, listener: Listener, here: Pass, branch: Branch, number: int, args: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """What the mask is made of, and what to blur, 0..1, both (b, 1, h, w)."""
+    sigma, handler = args["sigma"], args["model_options"].get("context_handler")
+
+    def attention(shuffle_seed: Optional[int]) -> Tensor:
+        view = View(listener.blocks, listener.statistic, settings.mask_upsampling, shuffle_seed)
+        if here.windows:
+            return lay_together(here, branch, lambda part, one: branch_map(part, one, view, sigma), handler, sigma)
+        return branch_map(here, branch, view, sigma)
+
+    if listener.statistic is None and here.skips(branch):
+        raise NotGuidable("the model was not called at this step; another node answered in its stead")
+    return degradation_mask(settings, branch.prediction, attention, number)
+
+
+def _whole_batch(here: Pass, branch: Branch, evaluation: Evaluation, args: dict[str, Any], listener: Listener) -> bool:
+    """Whether the re-run has to evaluate the other branches too, because another node lets them mix with this one.
+
+    Found out by a re-run that blurs nothing and must answer as the model did, at the run's guided steps 1, 2, 4, 8 and
+    so on, as such a node may begin late, and only where there are patches that could do it.
+    """
+    run = evaluation.run
+    due = run.guided & (run.guided - 1) == 0
+    if run.whole_batch or not due or not others_may_mix_branches(branch, args["model_options"]):
+        return run.whole_batch
+
+    def answers_alike(whole_batch: bool) -> bool:
+        answer = evaluate(branch, here.x, args["sigma"], args["model_options"], listener.node, whole_batch)
+        return reproduces(branch, here.x, answer)
+
+    if not answers_alike(whole_batch=False):
+        run.whole_batch = answers_alike(whole_batch=True)
+        if run.whole_batch:
+            logger.info("Self-Attention Guidance: another node mixes the branches; all of them are evaluated again.")
+        else:
+            run.warn("another node changes the model's answers from call to call, and guidance with them")
+    return run.whole_batch
 
 
 def _image_share(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:
@@ -138,8 +215,3 @@ def _image_share(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:
     shape = (sigma.shape[0],) + (1,) * (x.ndim - 1)
     none, all_of_it = x.new_zeros(shape), x.new_ones(shape)
     return model_sampling.noise_scaling(sigma.reshape(shape).to(x.dtype), none, all_of_it)
-
-
-@cache
-def _warn_of_unknown_caller() -> None:
-    logger.warning("Self-Attention Guidance: this sampler calls the model without a guider; the image is not guided.")

@@ -4,7 +4,7 @@ import inspect
 from typing import Any, Callable
 
 
-def supported(factory: Callable, **fields: Any) -> "dict[str, Any]":
+def supported(factory: Callable, **fields: Any) -> dict[str, Any]:
     """Those of `fields` that this host's `factory` accepts; the others only add comfort and are left out."""
     parameters = inspect.signature(factory).parameters
     return {name: value for name, value in fields.items() if name in parameters}

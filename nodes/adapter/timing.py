@@ -4,15 +4,15 @@ from collections.abc import Hashable
 from typing import Any, Optional
 
 from ...sag_core import Settings, progress, scale_curve, window
-from .steps import Moment, Run
+from .evaluation import Plan, Run
 
 
-def moment_of(settings: Settings, node: Hashable):
+def plan_of(settings: Settings, node: Hashable):
     """What a node with these settings does at a noise level, as a Listener wants to know it."""
     percents = settings.start_percent, settings.end_percent
     always = percents == (0, 1) and settings.scale_curve == "constant"
 
-    def moment(run: Run, model_sampling: Any, sigma: float, schedule: "list[float]") -> Optional[Moment]:
+    def plan(run: Run, model_sampling: Any, sigma: float, schedule: list[float]) -> Optional[Plan]:
         if percents[0] >= percents[1]:
             return None  # said when the run began
         percent_to_sigma = getattr(model_sampling, "percent_to_sigma", None)
@@ -30,7 +30,7 @@ def moment_of(settings: Settings, node: Hashable):
         if scale == 0:
             return None
         if settings.apply_every == 1 or inside.position(sigma, schedule) % settings.apply_every == 0:
-            return Moment(scale, fresh=True)
-        return Moment(scale, fresh=node not in run.terms) if settings.reuse else None
+            return Plan(scale, fresh=True)
+        return Plan(scale, fresh=node not in run.terms) if settings.reuse else None
 
-    return moment
+    return plan

@@ -507,7 +507,7 @@ def test_a_caller_that_cuts_the_latent_into_tiles_leaves_the_steps_unguided_with
     assert len(our_messages(caplog)) == 1 and "parts of the latent" in our_messages(caplog)[0]
 
 
-def test_context_windows_over_frames_leave_the_steps_unguided_with_one_warning(host, guide, caplog):
+def test_context_windows_over_frames_are_guided(host, guide, caplog):
     import inspect
 
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
@@ -525,8 +525,8 @@ def test_context_windows_over_frames_leave_the_steps_unguided_with_one_warning(h
     start = torch.zeros(1, channels, 7, *size)
     how = {"steps": 2, "scheduler": "simple", "cfg": 3.0}
     plain = host.sample(windows(model), positive, negative, start, **how)
-    assert torch.equal(host.sample(guide(windows(model)), positive, negative, start, **how), plain)
-    assert len(our_messages(caplog)) == 1 and "parts of the latent" in our_messages(caplog)[0]
+    assert relative_error(host.sample(guide(windows(model)), positive, negative, start, **how), plain) > 1e-3
+    assert our_messages(caplog) == []
 
 
 def test_unloading_the_model_between_steps(host, guide):

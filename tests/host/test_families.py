@@ -13,7 +13,7 @@ from families import FAMILIES, available, build, conditioning
 from real_host import RealHost  # isort: skip
 
 HERE = [family for family in FAMILIES if available(family)]
-STEP = "self_attention_guidance_step"
+EVALUATION = "self_attention_guidance_evaluation"
 
 
 def sample(model, family, cfg, steps=2):
@@ -23,15 +23,15 @@ def sample(model, family, cfg, steps=2):
 
 
 def spied(model):
-    """A clone of a guided model, and the list that its steps appear in."""
-    model, steps = model.clone(), []
+    """A clone of a guided model, and the list that what was seen at its latents appears in."""
+    model, passes = model.clone(), []
 
     def post_cfg(args):
-        steps.append(args["model_options"]["transformer_options"][STEP])
+        passes.append(args["model_options"]["transformer_options"][EVALUATION].find(args["input"]))
         return args["denoised"]
 
     model.set_model_sampler_post_cfg_function(post_cfg)
-    return model, steps
+    return model, passes
 
 
 class Warnings(logging.Handler):
@@ -99,15 +99,15 @@ def test_scale_0_changes_no_bit(family, guide):
 def test_the_recorded_map_is_that_of_the_q_and_k_that_the_model_used(guided_family, guide, cfg):
     family, model = guided_family, build(guided_family)
     image = math.prod(family.grid)
-    guided, steps = spied(guide(model))
+    guided, seen = spied(guide(model))
     with attention_calls(model.model.diffusion_model) as passes:
         assert sample(guided, family, cfg, steps=1).isfinite().all()
-    (step,) = steps
-    assert {block for _, block, _ in step.maps} == set(family.chosen)
-    assert len({key for key, _, _ in step.maps}) == 1
+    (here,) = seen
+    assert {block for _, block, _ in here.maps} == set(family.chosen)
+    assert len({key for key, _, _ in here.maps}) == 1
     # One more evaluation than without guidance, of the guided branch alone.
     assert len(passes) == (2 if cfg == 1 or len(passes[0][0].q) == 2 * family.batch else 3)
-    for ((uuid, _), block, _), recorded in step.maps.items():
+    for ((uuid, _), block, _), recorded in here.maps.items():
         calls = [calls[family.chosen[block]] for calls in passes if uuid in calls[family.chosen[block]].uuids]
         assert len(calls) == 1
         first_row = calls[0].uuids.index(uuid) * family.batch
@@ -143,11 +143,11 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
             k[..., token, :] = 2.0
         return q, k
 
-    guided, steps = spied(guide(model))
+    guided, seen = spied(guide(model))
     with attention_calls(model.model.diffusion_model, look_at_token):
         one_step(guided, family, noise)
-    assert len(steps[0].maps) == len(family.chosen)
-    for recorded in steps[0].maps.values():
+    assert len(seen[0].maps) == len(family.chosen)
+    for recorded in seen[0].maps.values():
         peak = torch.unravel_index(recorded.received[0].argmax(), recorded.grid)
         assert tuple(int(i) for i in peak) == place
         assert recorded.received[0].max() > 2

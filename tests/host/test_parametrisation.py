@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from reference import blur
 
 SCALE, BLUR, SHIFT = 0.75, 1.5, 3.0
-STEP = "self_attention_guidance_step"
+EVALUATION = "self_attention_guidance_evaluation"
 
 
 def added(sigma):
@@ -55,7 +55,7 @@ def test_a_guided_step_is_the_papers_rule_in_noise(host, guide, name):
     make, process = CASES[name]
     model = host.unet()
     model.add_object_patch("model_sampling", make(model.model.model_config))
-    before, after, calls, steps = [], [], [], []
+    before, after, calls, passes = [], [], [], []
 
     def network(apply_model, args):
         result = apply_model(args["input"], args["timestep"], **args["c"])
@@ -68,7 +68,7 @@ def test_a_guided_step_is_the_papers_rule_in_noise(host, guide, name):
 
     def note_after(args):
         after.append(args["denoised"].clone())
-        steps.append(args["model_options"]["transformer_options"][STEP])
+        passes.append(args["model_options"]["transformer_options"][EVALUATION].find(args["input"]))
         return args["denoised"]
 
     model.set_model_unet_function_wrapper(network)
@@ -79,11 +79,11 @@ def test_a_guided_step_is_the_papers_rule_in_noise(host, guide, name):
     host.sample(guided, prompt, prompt, torch.zeros(2, 4, 12, 20), cfg=1.0, steps=3, scheduler="simple")
 
     assert len(before) == len(after) == 3 and len(calls) == 6
-    for number, ((x, sigma, x0), result, step) in enumerate(zip(before, after, steps)):
+    for number, ((x, sigma, x0), result, here) in enumerate(zip(before, after, passes)):
         x, x0, result = x.double(), x0.double(), result.double()
         x_bar, x0_bar = (tensor.double() for tensor in calls[2 * number + 1])
         alpha, spread = (factor.double().reshape(-1, 1, 1, 1) for factor in process(sigma))
-        (recorded,) = step.maps.values()
+        (recorded,) = here.maps.values()
         received = recorded.received.reshape(2, 1, *recorded.grid).double()
         mask = (F.interpolate(received, (12, 20), mode="nearest") > 1).double()
         degraded = mask * blur(x0, BLUR) + (1 - mask) * x0

@@ -70,7 +70,7 @@ def test_outside_the_window_nothing_is_recorded_or_changed(host, advanced, model
         inside = []
         calls.model.set_model_attn1_patch(
             lambda n, context, value, options, inside=inside: (
-                inside.append(options.get("self_attention_guidance_call") is not None) or (n, context, value)
+                inside.append(options.get("self_attention_guidance_recording") is not None) or (n, context, value)
             )
         )
         images.append(sample(host, calls.model, steps=1))

@@ -3,22 +3,20 @@
 A layout tells the recorder which of the model's attention calls is which block's self-attention, which of its tokens
 are image tokens, and on which grid they lie. Everything else in the recorder is the same for every family.
 
-tokens.py       what a layout says of an attention call
+layout.py       what a layout is, and what it is given to read
 unet.py         UNets, where the host names the block and its grid
 transformer.py  transformers, where blocks are counted
 """
 
-from typing import Optional, Union
+from typing import Optional
 
 from torch import nn
 
-from .tokens import Block, Tokens
-from .transformer import CrossLayout, JointLayout, TransformerLayout
+from .layout import Block, Layout, NetworkCall, Tokens
+from .transformer import CrossLayout, JointLayout
 from .unet import UNetLayout
 
-__all__ = ["Block", "Layout", "Tokens", "layout_for"]
-
-Layout = Union[UNetLayout, TransformerLayout]
+__all__ = ["Block", "Layout", "NetworkCall", "Tokens", "layout_for"]
 
 
 def _hunyuan_video_end(network: nn.Module) -> str:
@@ -40,7 +38,7 @@ _COSMOS = ("patch_temporal", "patch_spatial", "patch_spatial")
 
 # fmt: off
 # A subclass of a transformer may read its tokens in another order, so a line holds for its very class.
-LAYOUTS = {
+LAYOUTS: dict[str, Layout] = {
     "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": UNetLayout(),
     "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": JointLayout(("joint_blocks",)),
     "comfy.ldm.flux.model.Flux": JointLayout(_FLUX, references=("ref_latents",)),

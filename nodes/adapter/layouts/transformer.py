@@ -5,13 +5,14 @@ the network's forward pass it is. What differs between families is data, a line 
 """
 
 import math
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Callable, Optional, Union
 
 from torch import Tensor, nn
 
-from .tokens import Block, Tokens
+from .layout import Block, NetworkCall, Tokens
 
 AUTOMATIC_BLOCKS = 4  # one block's map costs up to its whole attention again, so "auto" takes a few, far apart
 
@@ -32,22 +33,22 @@ class TransformerLayout:
         unknown_with: arguments of the network that change its sequence in ways which are not described here.
     """
 
-    depth: "Union[tuple[str, ...], Callable[[nn.Module], int]]" = ("blocks",)
-    patch: "Union[str, tuple]" = "patch_size"
-    image: "Union[str, Callable[[nn.Module], str]]" = "last"
-    references: "tuple[str, ...]" = ()
+    depth: Union[tuple[str, ...], Callable[[nn.Module], int]] = ("blocks",)
+    patch: Union[str, tuple] = "patch_size"
+    image: Union[str, Callable[[nn.Module], str]] = "last"
+    references: tuple[str, ...] = ()
     references_need: Optional[str] = None
     multiple: Optional[str] = None
-    prelude: "tuple[str, ...]" = ()
-    prelude_with: "tuple[tuple[str, str], ...]" = ()
-    unknown_with: "tuple[str, ...]" = ()
+    prelude: tuple[str, ...] = ()
+    prelude_with: tuple[tuple[str, str], ...] = ()
+    unknown_with: tuple[str, ...] = ()
 
-    def blocks(self, network: nn.Module) -> "dict[str, Block]":
+    def blocks(self, network: nn.Module) -> dict[str, Block]:
         """All self-attention blocks of a network by the name a user gives them, in the order they are run."""
         depth = self.depth(network) if callable(self.depth) else _length(network, self.depth)
         return {str(number): ("block", number) for number in range(depth)}
 
-    def automatic(self, network: nn.Module) -> "tuple[tuple[Block, ...], Optional[str]]":
+    def automatic(self, network: nn.Module) -> tuple[tuple[Block, ...], Optional[str]]:
         """Up to four blocks, evenly spread over the middle third of the depth, and what to say of them."""
         blocks = tuple(self.blocks(network).values())
         if not blocks:
@@ -56,7 +57,15 @@ class TransformerLayout:
         count = min(AUTOMATIC_BLOCKS, len(middle))
         return tuple(middle[(2 * i + 1) * len(middle) // (2 * count)] for i in range(count)), None
 
-    def locate(self, call, q: Tensor, k: Tensor, transformer_options: "dict[str, Any]") -> Optional[Tokens]:
+    def passes_by(self, transformer_options: Mapping[str, Any], wanted: Container[Block]) -> bool:
+        return False  # every call is counted
+
+    def replacements(self, replaced: Mapping[Block, Callable], wanted: Iterable[Block]) -> dict[Block, Callable]:
+        return {}  # the host asks for replacements of attention in UNets alone
+
+    def locate(
+        self, call: NetworkCall, q: Tensor, k: Tensor, transformer_options: Mapping[str, Any]
+    ) -> Optional[Tokens]:
         """The tokens of this attention call, None if it is not the self-attention of a block."""
         if any(_present(call.arguments.get(name)) for name in self.unknown_with):
             return None
@@ -69,11 +78,11 @@ class TransformerLayout:
         first = outside if end == "first" else k.shape[-2] - outside - image
         return Tokens(("block", number), grid, slice(first, first + image))
 
-    def _number(self, call, queries: int, keys: int, known: int) -> Optional[int]:
+    def _number(self, call: NetworkCall, queries: int, keys: int, known: int) -> Optional[int]:
         """The block whose self-attention a call is; `known` tokens of its sequence belong to images."""
         raise NotImplementedError
 
-    def _grid(self, network: nn.Module, size: "tuple[int, ...]") -> "tuple[int, ...]":
+    def _grid(self, network: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
         """The token grid of a latent, whose last patches are padded where they are not full."""
         names = (self.patch,) if isinstance(self.patch, str) else self.patch
         sides = [getattr(network, side) if isinstance(side, str) else side for side in names]
@@ -82,7 +91,7 @@ class TransformerLayout:
         patch = ([1] * len(size) + sides)[-len(size) :]
         return tuple(-(-length // side) for length, side in zip(size, patch))
 
-    def _outside(self, call, image: int) -> int:
+    def _outside(self, call: NetworkCall, image: int) -> int:
         """How many tokens lie between the image and its end of the sequence."""
         outside = 0
         if self.references_need is None or getattr(call.network, self.references_need, None) is not None:
@@ -93,7 +102,7 @@ class TransformerLayout:
         multiple = getattr(call.network, self.multiple, None) if self.multiple else None
         return outside + (-image % multiple if multiple else 0)
 
-    def _before_blocks(self, call) -> int:
+    def _before_blocks(self, call: NetworkCall) -> int:
         """How many attention calls come before the first block's."""
         with_arguments = tuple(name for argument, name in self.prelude_with if _present(call.arguments.get(argument)))
         return _length(call.network, self.prelude + with_arguments)
@@ -102,7 +111,7 @@ class TransformerLayout:
 class JointLayout(TransformerLayout):
     """Text and image in one sequence: a block's self-attention is its one call that reads both."""
 
-    def _number(self, call, queries: int, keys: int, known: int) -> Optional[int]:
+    def _number(self, call: NetworkCall, queries: int, keys: int, known: int) -> Optional[int]:
         joint = queries == keys > known and call.seen >= self._before_blocks(call)
         return call.located if joint else None
 
@@ -116,11 +125,11 @@ class CrossLayout(TransformerLayout):
         text_keys: whether the self-attention's keys hold text tokens beside the image's.
     """
 
-    image: "Union[str, Callable[[nn.Module], str]]" = "first"
-    calls: "Union[int, Callable[[nn.Module], int]]" = 2
+    image: Union[str, Callable[[nn.Module], str]] = "first"
+    calls: Union[int, Callable[[nn.Module], int]] = 2
     text_keys: bool = False
 
-    def _number(self, call, queries: int, keys: int, known: int) -> Optional[int]:
+    def _number(self, call: NetworkCall, queries: int, keys: int, known: int) -> Optional[int]:
         calls = self.calls(call.network) if callable(self.calls) else self.calls
         number, place = divmod(call.seen - self._before_blocks(call), calls)
         fits = queries >= known and (keys > queries if self.text_keys else keys == queries)
@@ -131,5 +140,5 @@ def _present(argument) -> bool:
     return argument is not None and (isinstance(argument, Tensor) or bool(argument))
 
 
-def _length(network: nn.Module, lists: "tuple[str, ...]") -> int:
+def _length(network: nn.Module, lists: tuple[str, ...]) -> int:
     return sum(len(attrgetter(name)(network)) for name in lists)

@@ -1,17 +1,17 @@
 """UNets of the latent diffusion kind, for images and for video."""
 
-from typing import Any, Optional
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, Callable, Optional
 
 from torch import Tensor, nn
 
-from .tokens import Block, Tokens
+from .layout import Block, NetworkCall, Tokens
 
 
 class UNetLayout:
     """UNets of the latent diffusion kind: a block is (section, number, transformer), as attention patches name it."""
 
-    def blocks(self, network: nn.Module) -> "dict[str, Block]":
-        """All self-attention blocks of a network by the name a user gives them, in the order they are run."""
+    def blocks(self, network: nn.Module) -> dict[str, Block]:
         sections = [("input", i, module) for i, module in enumerate(network.input_blocks)]
         sections.append(("middle", 0, network.middle_block))
         sections += [("output", i, module) for i, module in enumerate(network.output_blocks)]
@@ -21,7 +21,7 @@ class UNetLayout:
             for index in range(_transformers(module))
         }
 
-    def automatic(self, network: nn.Module) -> "tuple[tuple[Block, ...], Optional[str]]":
+    def automatic(self, network: nn.Module) -> tuple[tuple[Block, ...], Optional[str]]:
         """The first transformer of the middle block or of the nearest block that has one, and what to say of it."""
         depth = len(network.input_blocks)
         position = {"input": 0, "middle": depth, "output": depth + 1}
@@ -35,12 +35,24 @@ class UNetLayout:
         name = f"{nearest[0]}.{nearest[1]}"
         return (nearest,), f"this model has no attention in its middle block; the nearest, {name}, is used"
 
-    def locate(self, call, q: Tensor, k: Tensor, transformer_options: "dict[str, Any]") -> Optional[Tokens]:
-        """The tokens of this attention call, None if the call is not inside a transformer block."""
-        block, shape = transformer_options.get("block"), transformer_options.get("activations_shape")
-        if block is None or shape is None:
-            return None
-        return Tokens((*block, transformer_options.get("block_index", 0)), tuple(shape[-2:]))
+    def passes_by(self, transformer_options: Mapping[str, Any], wanted: Container[Block]) -> bool:
+        return _block(transformer_options) not in wanted
+
+    def locate(
+        self, call: NetworkCall, q: Tensor, k: Tensor, transformer_options: Mapping[str, Any]
+    ) -> Optional[Tokens]:
+        block, shape = _block(transformer_options), transformer_options.get("activations_shape")
+        return None if block is None or shape is None else Tokens(block, tuple(shape[-2:]))
+
+    def replacements(self, replaced: Mapping[Block, Callable], wanted: Iterable[Block]) -> dict[Block, Callable]:
+        found = {block: replaced.get(block, replaced.get(block[:2])) for block in wanted}  # the host's own preference
+        return {block: replacement for block, replacement in found.items() if replacement is not None}
+
+
+def _block(transformer_options: Mapping[str, Any]) -> Optional[Block]:
+    """The block that the host says it is in."""
+    block = transformer_options.get("block")
+    return None if block is None else (*block, transformer_options.get("block_index", 0))
 
 
 def _transformers(module: Optional[nn.Module]) -> int:

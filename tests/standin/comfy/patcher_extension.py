@@ -2,6 +2,7 @@
 
 
 class WrappersMP:
+    PREPARE_SAMPLING = "prepare_sampling"
     OUTER_SAMPLE = "outer_sample"
     SAMPLER_SAMPLE = "sampler_sample"
     PREDICT_NOISE = "predict_noise"
