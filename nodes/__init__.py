@@ -6,6 +6,7 @@ from .compare import SAGCompareGrid
 from .demo_model import SAGDemoModel
 from .guidance import SAGSelfAttentionGuidance, SAGSelfAttentionGuidanceAdvanced
 from .presets import SAGPreset
+from .preview import SAGMaskPreview
 from .sweep import SAGSweep
 
 
@@ -15,6 +16,7 @@ class SelfAttentionGuidanceExtension(ComfyExtension):
             SAGSelfAttentionGuidance,
             SAGSelfAttentionGuidanceAdvanced,
             SAGPreset,
+            SAGMaskPreview,
             SAGSweep,
             SAGCompareGrid,
             SAGDemoModel,

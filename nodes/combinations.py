@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from ..sag_core import Settings
 
 MOST = 64  # combinations: each is a picture to be drawn
-BLOCKS = "attention_blocks"
-NAMES = (*(field.name for field in fields(Settings)), BLOCKS)
+NAMES = tuple(field.name for field in fields(Settings))
 SWITCH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
 
@@ -31,7 +30,7 @@ def combinations(text: str) -> Combinations:
             node; switches are on or off; a value that holds a comma stands in double quotes.
 
     Returns:
-        Keyword arguments for `Settings`, and attention_blocks, for each combination.
+        Keyword arguments for `Settings`, for each combination.
 
     Raises:
         ValueError: what cannot be read, an unknown or repeated setting, a value that Settings refuses, more than 64
@@ -87,8 +86,6 @@ def _value(text: str, place: int, name: str, word: str) -> Any:
         raise _error(text, place, f"{name} lacks a value here")
     if len(word) > 1 and word[0] == word[-1] == '"':
         word = word[1:-1]
-    if name == BLOCKS:
-        return word
     kind = type(getattr(Settings, name))
     try:
         value = SWITCH[word.lower()] if kind is bool else kind(word)

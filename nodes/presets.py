@@ -5,9 +5,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..sag_core import Settings
-from .adapter import guide_model, supported
-from .combinations import BLOCKS, described
-from .guidance import CATEGORY
+from .adapter import supported
+from .combinations import described
+from .guidance import CATEGORY, TracedNode, guided_model_output, trace_output
 
 # What differs from the Advanced node's defaults. Saved workflows hold the name alone, so a preset never changes under
 # its name: a better one gets a new name, and the old one stays.
@@ -20,18 +20,11 @@ PRESETS: "dict[str, dict[str, Any]]" = {
 }
 
 
-def guided_by(model, settings: "dict[str, Any]", **how):
-    """A guided clone of a model, by settings that may name attention_blocks; see `guide_model`."""
-    chosen = dict(settings)
-    blocks = {BLOCKS: chosen.pop(BLOCKS)} if BLOCKS in chosen else {}
-    return guide_model(model, Settings(**chosen), **blocks, **how)
-
-
 def preset_input(tooltip: str):
     return io.Combo.Input("preset", options=list(PRESETS), default="default", tooltip=tooltip)
 
 
-class SAGPreset(io.ComfyNode):
+class SAGPreset(TracedNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -50,16 +43,18 @@ class SAGPreset(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The guided model, for any sampler or guider."),
+                guided_model_output(),
+                trace_output(),
                 io.String.Output(
                     display_name="settings",
                     tooltip="What the preset stands for: inputs of the Advanced node, as SAG Sweep reads them.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             **supported(io.Schema, search_aliases=["sag preset", "self attention guidance preset"]),
         )
 
     @classmethod
     def execute(cls, model, preset):
         settings = PRESETS[preset]
-        return io.NodeOutput(guided_by(model, settings), described(settings))
+        return io.NodeOutput(*cls.guide(model, Settings(**settings)), described(settings))

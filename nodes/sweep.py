@@ -2,10 +2,11 @@
 
 from comfy_api.latest import io
 
-from .adapter import supported
+from ..sag_core import Settings
+from .adapter import guide_model, supported
 from .combinations import combinations
 from .guidance import CATEGORY
-from .presets import PRESETS, guided_by, preset_input
+from .presets import PRESETS, preset_input
 
 
 class SAGSweep(io.ComfyNode):
@@ -62,5 +63,5 @@ class SAGSweep(io.ComfyNode):
     @classmethod
     def execute(cls, model, sweep, preset):
         found = combinations(sweep)
-        models = [guided_by(model, {**PRESETS[preset], **settings}) for settings in found.settings]
+        models = [guide_model(model, Settings(**{**PRESETS[preset], **settings})) for settings in found.settings]
         return io.NodeOutput(models, found.labels, found.columns)

@@ -15,11 +15,11 @@ text.py        words in pictures
 
 from .comparison import Zoom, comparison
 from .metrics import psnr, ssim
-from .preview import STYLES, NoSuchStep, check_chosen, preview
+from .preview import STYLES, NoSuchStep, check_chosen, nothing_to_see, preview
 from .steps import GuidedRun, RecordedStep
 from .text import message
 
 __all__ = [
     "STYLES", "GuidedRun", "NoSuchStep", "RecordedStep", "Zoom",
-    "check_chosen", "comparison", "message", "preview", "psnr", "ssim",
+    "check_chosen", "comparison", "message", "nothing_to_see", "preview", "psnr", "ssim",
 ]  # fmt: skip

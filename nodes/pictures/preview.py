@@ -13,6 +13,7 @@ from .heat import blended, enlarged, heat, legend, outlined
 from .layout import Tile, sheet
 from .plot import Curve, plot
 from .steps import GuidedRun, RecordedStep
+from .text import message
 
 SMALLEST, LARGEST = 448, 1024  # pixels of the longer side of a map or an image in a preview
 MOST = 50  # pictures of a preview
@@ -49,6 +50,12 @@ def preview(run: GuidedRun, style: str, chosen: str, image: Optional[Tensor] = N
     size = None if image is None else tuple(image.shape[1:3])
     masks = torch.cat([_masks(step, size) for step in steps])
     return images_of(STYLES[style](run, steps, image)), masks
+
+
+def nothing_to_see(words: str, image: Optional[Tensor] = None) -> "tuple[Tensor, Tensor]":
+    """In place of `preview`: a picture (1, h, w, 3) with words, and an empty mask (1, H, W) of the image's size."""
+    height, width = (64, 64) if image is None else image.shape[1:3]
+    return images_of([message(words)]), torch.zeros(1, height, width)
 
 
 def choose(run: GuidedRun, chosen: str) -> "list[RecordedStep]":
