@@ -50,7 +50,7 @@ def told_on(node: str) -> Watch:
 
 
 def summary(guided: int, steps: int, coverage: Optional[float], strength: Optional[float], said: Sequence[str]) -> str:
-    """A line about a run: how many steps were guided, how much was blurred, how much that changed, and what was said."""
+    """A line about a run: how many steps were guided, how much was blurred, how much it changed, and what was said."""
     reasons = "; ".join(said)
     if not guided:
         return f"not guided: {reasons}" if reasons else f"not guided: none of {steps} steps"
