@@ -1,4 +1,4 @@
-"""Train the demo model from nothing: `python -m demo.train`.
+"""Train the demo model: `python -m demo.train`, from nothing or `--from` weights that it wrote before.
 
 Draws its pictures (see scenes.py), trains a small noise-predicting UNet on them with Adam, and keeps the average of
 the weights. The state is saved every few minutes: the same command goes on where it was stopped, and with fewer
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".cache/train"), help="state, log and sample sheets")
     parser.add_argument("--pictures", type=Path, default=Path(".cache/pictures"), help="where drawn pictures are kept")
     parser.add_argument("--out", type=Path, default=checkpoint.WEIGHTS, help="the finished weights")
+    parser.add_argument("--from", type=Path, dest="start", metavar="WEIGHTS", help="begin with these instead of nothing")
     parser.add_argument("--count", type=int, default=16000, help="pictures to train on")
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--batch", type=int, default=32)
@@ -97,7 +98,14 @@ def main() -> None:
     architecture = Architecture()
     data = pictures(args.count, architecture.size, args.pictures)
     torch.manual_seed(args.seed)
-    model = Model(architecture).to(args.device, memory_format=torch.channels_last)
+    model = Model(architecture)
+    before = 0  # steps that the weights have behind them
+    if args.start:
+        given = checkpoint.load(args.start)
+        model.unet.load_state_dict(given.unet)
+        model.tokens.weight.data.copy_(given.token_table)
+        before = given.trained_steps
+    model.to(args.device, memory_format=torch.channels_last)
     average = Model(architecture).to(args.device, memory_format=torch.channels_last)
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01)
@@ -112,7 +120,7 @@ def main() -> None:
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        first = saved["step"]
+        first, before = saved["step"], saved["before"]
         print(f"going on at step {first}")
 
     started, losses = time.monotonic(), []
@@ -149,11 +157,11 @@ def main() -> None:
             with log.open("a") as file:
                 file.write(json.dumps({"step": done, "loss": sum(losses) / len(losses), "rate": rate}) + "\n")
             losses = []
-            everything = {"model": model.state_dict(), "average": average.state_dict(), "step": done}
+            everything = {"model": model.state_dict(), "average": average.state_dict(), "step": done, "before": before}
             torch.save({**everything, "optimizer": optimizer.state_dict()}, state.with_suffix(".part"))
             state.with_suffix(".part").replace(state)
             weights_now = {name: tensor.cpu() for name, tensor in average.unet.state_dict().items()}
-            kept = Checkpoint(architecture, weights_now, average.tokens.weight.cpu(), done)
+            kept = Checkpoint(architecture, weights_now, average.tokens.weight.cpu(), before + done)
             checkpoint.save(kept, args.folder / "average.safetensors")
             with torch.no_grad():
                 on_cpu = Model(architecture).requires_grad_(False)
