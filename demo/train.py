@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8e-4, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=250, help="steps between saved states")
+    parser.add_argument("--compile", action="store_true", help="faster steps after a minute or two; needs a C++ compiler")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
@@ -108,6 +109,7 @@ def main() -> None:
     model.to(args.device, memory_format=torch.channels_last)
     average = Model(architecture).to(args.device, memory_format=torch.channels_last)
     average.load_state_dict(model.state_dict())
+    predict = torch.compile(model) if args.compile else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01)
     schedule = schedule_of(architecture)
     signal = schedule.alphas_cumprod.to(args.device)
@@ -135,7 +137,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(args.device, dtype=torch.bfloat16):
-            predicted = model(schedule.add_noise(images, noise, steps), steps, tokens)
+            predicted = predict(schedule.add_noise(images, noise, steps), steps, tokens)
         loss = (weights[steps] * (predicted.float() - noise).square().mean((1, 2, 3))).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
