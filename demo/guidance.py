@@ -35,7 +35,8 @@ class SelfAttentionGuidance:
 
     Args:
         unet: the network to listen to.
-        scale, blur_sigma, threshold, mask_mode: as `sag_core.Settings`, which also checks them.
+        scale, blur_sigma, threshold, mask_mode, difference: as `sag_core.Settings`, which also checks them.
+        attention: the self-attention to read instead.
         on_mask: called with every step's mask, (b, 1, h, w).
 
     >>> with SelfAttentionGuidance(engine.unet, 0.5) as guidance:  # doctest: +SKIP
@@ -49,13 +50,19 @@ class SelfAttentionGuidance:
         blur_sigma: float = 1.0,
         threshold: float = 1.0,
         mask_mode: str = "self_attention",
+        difference: str = "noise",
+        attention: Optional[Attention] = None,
         on_mask: Optional[Callable[[Tensor], None]] = None,
     ) -> None:
         self.settings = sag_core.Settings(
-            scale=scale, blur_sigma=blur_sigma, mask_threshold=threshold, mask_mode=mask_mode
+            scale=scale,
+            blur_sigma=blur_sigma,
+            mask_threshold=threshold,
+            mask_mode=mask_mode,
+            difference=difference,
         )
         self._mode = sag_core.MASK_MODES[mask_mode]
-        self._attention = unet.mid_block.attentions[0].transformer_blocks[0].attn1
+        self._attention = attention or unet.mid_block.attentions[0].transformer_blocks[0].attn1
         self._on_mask = on_mask
         self._steps = 0
 
@@ -83,13 +90,14 @@ class SelfAttentionGuidance:
             scale=self.settings.scale,
             blur_sigma=self.settings.blur_sigma,
             alpha=step.alpha,
+            difference=self.settings.difference,
         )
 
     def _map(self, step: Step) -> Tensor:
         """What the mask is made of, (b, 1, h, w)."""
         if self._mode.image_map is not None:
             return self._mode.image_map(step.x0, self.settings.blur_sigma)
-        received = self._recorder.received[step.branch]
+        received = self._recorder.received[step.branch].float()
         if self._mode.shuffled:
             self._steps += 1
             received = sag_core.shuffled_tokens(received, self._steps)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .checks import check_choice, check_number
+from .guidance import DIFFERENCES
 from .mask_modes import MASK_MODES
 from .rescale import RESCALE_MODES
 from .schedule import SCALE_CURVES
@@ -28,6 +29,7 @@ CHOICES = {
     "mask_upsampling": UPSAMPLINGS,
     "branch": BRANCHES,
     "rescale_mode": RESCALE_MODES,
+    "difference": DIFFERENCES,
 }
 
 
@@ -51,6 +53,7 @@ class Settings:
         projection: keep only the part of the guidance that is perpendicular to the prediction.
         apply_every: evaluate the guidance at every k-th step of the window, 1..100.
         reuse: between those steps, apply the last guidance again instead of none.
+        difference: compare predicted "noise" (the paper) or predicted "image", see `guidance_term`.
 
     Raises:
         ValueError: a number that is not finite or out of range, an unknown choice, an even blur_kernel.
@@ -72,6 +75,7 @@ class Settings:
     projection: bool = False
     apply_every: int = 1
     reuse: bool = False
+    difference: str = "noise"
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
