@@ -18,7 +18,9 @@ from .guidances import FREE, Every, Strength, Within, guidance
 
 BATCH = 32
 STEPS = 10
-PAIRS = [f"{colour} {thing}" for thing in OBJECTS for colour in COLOURS]
+# All pairs, as the pictures' labels have them.
+COLOURS_OF = torch.arange(len(COLOURS)).repeat(len(OBJECTS))
+OBJECTS_OF = torch.arange(len(OBJECTS)).repeat_interleave(len(COLOURS))
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Line:
 
     def prompts(self, count: int) -> "list[str]":
         """The prompts of `count` pictures."""
-        return [PAIRS[i * 37 % len(PAIRS)] if self.prompted else "" for i in range(count)]
+        pairs = [i * 37 % len(COLOURS_OF) for i in range(count)]  # all of them in turn
+        return [f"{COLOURS[COLOURS_OF[i]]} {OBJECTS[OBJECTS_OF[i]]}" if self.prompted else "" for i in pairs]
 
 
 class Studio:
