@@ -1,7 +1,7 @@
 # Makes the virtual environment that tests/run.sh and demo/run.sh run in, and sets $bin to its folder of programs.
 # To be sourced in the repository's root, with the extras of pyproject.toml as an argument ("test" or "demo").
 # VENV names the environment (default .venv), PYTHON the interpreter that makes it.
-# What was installed whole is not installed again, so a second start needs no network; what was broken off is.
+# What was installed is not installed again, so a second start needs no network.
 venv=${VENV:-.venv}
 python=${PYTHON:-python3}
 
@@ -11,10 +11,10 @@ if [ ! -e "$venv" ] || [ -f "$venv/unfinished" ]; then
         exit 1
     fi
     echo "making the virtual environment $venv (some seconds)"
+    rm -rf "$venv"
     mkdir -p "$venv"
-    : >"$venv/unfinished"
+    : >"$venv/unfinished" # until all is installed; what is stopped before is made anew
     "$python" -m venv "$venv"
-    rm "$venv/unfinished"
 fi
 bin=$venv/bin
 [ -d "$bin" ] || bin=$venv/Scripts
@@ -30,4 +30,5 @@ if ! cmp -s pyproject.toml "$installed"; then
     echo "installing the other packages (half a minute)"
     "$bin/python" -m pip install -q ".[$1]"
     cp pyproject.toml "$installed"
+    rm -f "$venv/unfinished"
 fi
