@@ -24,20 +24,21 @@ SEED = 100  # no repetition of the published table has it
 def lines() -> "list[Line]":
     """The unguided line first."""
     plain = [Line(), Line(prompted=True)]
-    free = [Line("SAG, noise", scale, blur) for blur in (1, 3) for scale in (-0.5, 0.3, 1)]
-    free += [Line("SAG, image", scale, blur) for blur in (1, 2, 3) for scale in (0.5, 1, 2)]
-    free += [Line("SAG, image, random mask", scale) for scale in (0.5, 1, 2)]
-    free += [Line("SAG, image, everything blurred", scale) for scale in (0.25, 0.5, 1)]
-    free += [Line("SAG, noise, everything blurred", scale, 3) for scale in (0.3, 0.6)]
-    free += [Line("unsharp mask", scale) for scale in (0.05, 0.1, 0.25, 0.5)]
-    free += [Line("unsharp mask, certain", scale) for scale in (0.25, 0.5, 1, 2)]
+    free = [Line("SAG, image", scale) for scale in (0.5, 1, 2)]
+    free += [Line("unsharp mask", scale) for scale in (0.1, 0.25, 0.5)]
+    free += [Line("SAG, image", 1, start=start, end=end) for start, end in ((0, 0.5), (0, 0.8), (0.2, 0.8), (0.5, 1))]
+    free += [Line("SAG, image", 2, end=end) for end in (0.5, 0.8)]
+    free += [Line("SAG, noise", scale, blur) for blur in (1, 3) for scale in (0.3, 1)] + [Line("SAG, noise", -0.5)]
+    free += [Line("SAG, image", scale, blur) for blur in (2, 3) for scale in (0.5, 1)]
+    free += [Line("unsharp mask", scale, end=0.8) for scale in (0.25, 0.5, 1)]
+    free += [Line("SAG, image, random mask", scale) for scale in (1, 2)]
+    free += [Line("SAG, image, everything blurred", scale) for scale in (0.5, 1)]
+    free += [Line("SAG, image, everything blurred", scale, end=0.8) for scale in (0.5, 1)]
+    free += [Line(name, scale) for name in ("PAG", "SEG") for scale in (0.1, 0.3, 1)]
+    free += [Line("unsharp mask, certain", scale) for scale in (4, 16)]
     free += [Line("last prediction", scale) for scale in (0.1, 0.3)]
-    free += [Line(name, scale) for name in ("PAG", "SEG") for scale in (0.1, 0.3, 0.6, 1)]
-    variants = ("soft mask", "high frequencies", "up block", "threshold 1.3")
-    free += [Line(f"SAG, image, {variant}", 1) for variant in variants]
+    free += [Line(f"SAG, image, {variant}", 1) for variant in ("soft mask", "up block", "threshold 1.3")]
     free += [Line("SAG, noise, up block", 0.3, 3)]
-    windows = ((0, 0.2), (0, 0.5), (0.2, 0.8), (0.5, 1))
-    free += [Line("SAG, image", 1, start=start, end=end) for start, end in windows]
     free += [Line("SAG, image", 1, every=every) for every in (2, 3, 5)]
     prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)]
     return plain + free + prompted
