@@ -120,8 +120,7 @@ def _guidance(settings: Settings, listener: Listener, region: Optional[Tensor]):
         )
         if listener.watches:
             strength = (guided - denoised).flatten(1).norm(dim=1) / denoised.flatten(1).norm(dim=1)
-            sigma = args["sigma"].max().item()
-            step = GuidedStep(evaluation.number, sigma, attention, blurred, term, plan.scale, strength)
+            step = GuidedStep(evaluation.number, evaluation.sigma, attention, blurred, term, plan.scale, strength)
             for watch in listener.watches:
                 watch.guided(step)
         return guided
@@ -155,6 +154,7 @@ def _term(
         blur_sigma=settings.blur_sigma,
         alpha=_image_share(args["model"].model_sampling, sigma, x),
         kernel_size=settings.blur_kernel or None,
+        difference=settings.difference,
     )
     term, finite = finite_samples(term)
     run.note_broken(~finite.all())
