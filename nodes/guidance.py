@@ -8,6 +8,7 @@ from ..sag_core import Settings, declarations
 from .adapter import Trace, guide_model, is_wanted, recorded_in, supported, told_on
 
 CATEGORY = "guidance/self-attention"
+ALIASES = ["sag", "self attention guidance", "blur guidance", "attention guidance"]
 TRACE = io.Custom("SAG_TRACE")
 TRACE_OUTPUT = 1  # behind the model
 WIDGETS = {float: io.Float, int: io.Int, bool: io.Boolean, str: io.String}
@@ -83,7 +84,7 @@ class SAGSelfAttentionGuidance(io.ComfyNode):
             inputs=[_model(), *_settings_inputs("scale", "blur_sigma")],
             outputs=[guided_model_output()],
             hidden=[io.Hidden.unique_id],
-            **supported(io.Schema, search_aliases=["sag", "self attention guidance", "blur guidance"]),
+            **supported(io.Schema, search_aliases=ALIASES),
         )
 
     @classmethod
@@ -110,7 +111,7 @@ class SAGSelfAttentionGuidanceAdvanced(TracedNode):
             ],
             outputs=[guided_model_output(), trace_output()],
             hidden=[io.Hidden.unique_id],
-            **supported(io.Schema, search_aliases=["sag advanced", "self attention guidance advanced"]),
+            **supported(io.Schema, search_aliases=[*ALIASES, "sag advanced"]),
         )
 
     @classmethod

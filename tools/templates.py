@@ -76,7 +76,7 @@ def sampler(model: Out, positive: Out, negative: Out, latent: Out, **values: Any
 
 # --- graphs of the demo model ----------------------------------------------------------------------------------------
 
-GUIDED = {"scale": 0.75, "blur_sigma": 3.0}  # what the demo model's help page recommends
+GUIDED = {"scale": 1.0, "blur_sigma": 1.0, "difference": "image"}
 DRAWN = {"steps": 20, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple"}
 
 
@@ -141,7 +141,7 @@ def demo_region() -> "list[Node]":
         Node("MaskComposite", (420, 480, 300, 160),
              {"destination": Out(2), "source": Out(3), "x": 16, "y": 0, "operation": "add"}),
         Node("SAGSelfAttentionGuidanceAdvanced", (780, 420, 300, 560),
-             {"model": Out(1), "scale": 1.5, "blur_sigma": 3.0, "mask_mode": "global_blur", "mask": Out(4)}),
+             {"model": Out(1), **GUIDED, "scale": 2.0, "mask": Out(4)}),
         demo_sampler(Out(1), 60, 1140, "KSampler (without guidance)"),
         decoded(Out(6), Out(1, 4), 1500, 60),
         demo_sampler(Out(5), 420, 1140, "KSampler (the right half guided)"),
@@ -160,7 +160,7 @@ def demo_region() -> "list[Node]":
 def demo_sweep() -> "list[Node]":
     return [
         demo_model("a red mushroom", 1),
-        Node("SAGSweep", (420, 60, 320, 220), {"model": Out(1), "sweep": "scale=0, 0.75, 1.5\nblur_sigma=1, 3"}),
+        Node("SAGSweep", (420, 60, 320, 220), {"model": Out(1), "sweep": "scale=0, 0.75, 1.5\ndifference=noise, image"}),
         demo_sampler(Out(2), 60, 800),
         decoded(Out(3), Out(1, 4), 1160, 60),
         Node("SAGCompareGrid", (1480, 60, 760, 760),

@@ -14,7 +14,10 @@ FLAGS = (
 )
 SECONDS = 120  # for what the window does by itself
 RUN_SECONDS = 600  # for a workflow
-READY = "return !!(window.app && app.graph && app.canvas && app.extensionManager && Object.keys(LiteGraph.registered_node_types).length)"
+READY = (
+    "return !!(window.app && app.graph && app.canvas && app.extensionManager"
+    " && LiteGraph.registered_node_types.SAGDemoModel)"
+)
 
 
 def missing() -> "str | None":
@@ -58,6 +61,7 @@ class Window:
     def open(self) -> None:
         self.driver.get(self.address)
         self.wait(lambda: self.driver.execute_script(READY), "window")
+        time.sleep(3)  # it then loads a workflow of its own
 
     def screenshot(self, path: Path) -> None:
         self.driver.save_screenshot(str(path))
@@ -74,10 +78,15 @@ class Window:
         """What the node search offers, opened by a double click on the empty canvas."""
         from selenium.webdriver import ActionChains, Keys
 
-        self.clear()
         (canvas,) = self.elements("#graph-canvas")
-        ActionChains(self.driver).move_to_element_with_offset(canvas, -200, 100).double_click().perform()
-        self.wait(lambda: self.driver.switch_to.active_element.tag_name == "input", "search box")
+
+        def opened() -> bool:
+            self.clear()
+            ActionChains(self.driver).move_to_element_with_offset(canvas, -200, 100).double_click().perform()
+            time.sleep(1)
+            return self.driver.switch_to.active_element.tag_name == "input"
+
+        self.wait(opened, "search box")
         self.driver.switch_to.active_element.send_keys(text)
         self.wait(lambda: self.elements("[role=option]"), "result")
         time.sleep(1)  # the list is filled anew while one types
@@ -100,6 +109,7 @@ class Window:
         self.add(node_id)
         button = '[data-testid=info-button], [data-testid="selection-toolbox"] button:has(.pi-question-circle)'
         buttons = self.wait(lambda: self.elements(button), f"info button at {node_id}")
+        self.wait(lambda: buttons[0].is_displayed(), "info button that can be seen")
         buttons[0].click()
         return self.wait(lambda: self.elements(".node-help-content, .comfy-markdown-content")[-1:], "help page")[0]
 
