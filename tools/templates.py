@@ -160,7 +160,8 @@ def demo_region() -> "list[Node]":
 def demo_sweep() -> "list[Node]":
     return [
         demo_model("a red mushroom", 1),
-        Node("SAGSweep", (420, 60, 320, 220), {"model": Out(1), "sweep": "scale=0, 0.75, 1.5\ndifference=noise, image"}),
+        Node("SAGSweep", (420, 60, 320, 220),
+             {"model": Out(1), "sweep": "scale=0, 0.75, 1.5\ndifference=noise, image"}),
         demo_sampler(Out(2), 60, 800),
         decoded(Out(3), Out(1, 4), 1160, 60),
         Node("SAGCompareGrid", (1480, 60, 760, 760),
