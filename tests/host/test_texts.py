@@ -55,8 +55,8 @@ def test_the_advanced_node_shows_everyday_inputs_first_and_takes_the_mask_last(n
     assert [i.id for i in inputs] == [
         "model", "scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "scale_curve",
         "attention_blocks", "mask_mode", "mask_upsampling", "mask_feather", "branch", "blur_kernel", "rescale",
-        "rescale_mode", "projection", "apply_every", "reuse", "mask",
+        "rescale_mode", "projection", "apply_every", "reuse", "difference", "mask",
     ]  # fmt: skip
     marked = [i.id for i in inputs if getattr(i, "advanced", None)]
-    experts = [i.id for i in inputs[7:-1]]
+    experts = [i.id for i in inputs[7:-2]]
     assert marked == (experts if hasattr(inputs[0], "advanced") else [])
