@@ -41,7 +41,7 @@ def told_on(node: str) -> Watch:
         client = _client()
         if watched and client is not None:
             line = summary(len(numbers), step_count(evaluations, schedule), _mean(coverages), _mean(strengths), said)
-            server().send_progress_text(line, node, client)
+            server().send_progress_text(line, node, sid=client)
 
     def say(message: str) -> None:
         said.append(message)
