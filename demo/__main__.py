@@ -98,7 +98,8 @@ def draw_in_comfyui(args: argparse.Namespace):
     """The pictures of the example workflow: without guidance on the left, with it on the right."""
     from PIL import Image
 
-    from .server import find_python, pictures_with_and_without
+    from .comfyui import find_python
+    from .server import pictures_with_and_without
 
     python = find_python(args.comfyui)
     print(f"starting the ComfyUI in {args.comfyui} with {python}")

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -153,17 +152,6 @@ def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def find_python(comfyui: Path) -> Path:
-    """COMFYUI_PYTHON, then the interpreter of ComfyUI's own virtual environment, then this one."""
-    given = os.environ.get("COMFYUI_PYTHON")
-    if given:
-        return Path(given)
-    inside = ("bin/python", "Scripts/python.exe")
-    places = [comfyui / venv / python for venv in (".venv", "venv") for python in inside]
-    places.append(comfyui.parent / "python_embeded" / "python.exe")
-    return next((place for place in places if place.exists()), Path(sys.executable))
 
 
 def pictures_with_and_without(

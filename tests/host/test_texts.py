@@ -2,17 +2,17 @@
 
 import json
 
-import comfyui
 import pytest
 
+from demo.comfyui import PACK
 from demo.prompts import COLOURS, OBJECTS
 
-LOCALES = sorted(path.parent.name for path in (comfyui.ROOT / "locales").glob("*/nodeDefs.json"))
+LOCALES = sorted(path.parent.name for path in (PACK / "locales").glob("*/nodeDefs.json"))
 NODES = ["SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced", "SAGDemoModel"]
 
 
 def texts(language, node):
-    path = comfyui.ROOT / "locales" / language / "nodeDefs.json"
+    path = PACK / "locales" / language / "nodeDefs.json"
     return json.loads(path.read_text(encoding="utf-8"))[node]
 
 
@@ -36,7 +36,7 @@ def test_every_language_has_every_text(node_classes, node, language):
 
 @pytest.mark.parametrize("node", NODES)
 def test_the_help_page_has_a_row_for_every_input(node_classes, node):
-    page = (comfyui.ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+    page = (PACK / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
     missing = [i.id for i in node_classes[node].define_schema().inputs if f"| `{i.id}` |" not in page]
     assert missing == []
     for field in node_classes[node].define_schema().inputs:
@@ -44,7 +44,7 @@ def test_the_help_page_has_a_row_for_every_input(node_classes, node):
 
 
 def test_every_language_and_the_help_page_name_the_words_of_the_demo_model():
-    page = (comfyui.ROOT / "web" / "docs" / "SAGDemoModel.md").read_text(encoding="utf-8")
+    page = (PACK / "web" / "docs" / "SAGDemoModel.md").read_text(encoding="utf-8")
     for text in (page, *(texts(language, "SAGDemoModel")["inputs"]["prompt"]["tooltip"] for language in LOCALES)):
         assert ", ".join(COLOURS) in text and ", ".join(OBJECTS) in text
 
