@@ -91,6 +91,8 @@ def test_several_maps_are_averaged_on_the_finest_grid():
     coarse, fine = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
     average, grid = average_maps([coarse, fine], [(1, 2), (1, 4)])
     assert grid == (1, 4) and average.tolist() == [[0.5, 1.0, 2.5, 3.0]]
+    average, grid = average_maps([fine, coarse, fine], [(1, 4), (1, 2), (1, 4)], "bilinear")
+    torch.testing.assert_close(average, torch.tensor([[1 / 3, 3.5 / 3, 6.5 / 3, 3.0]]))
 
 
 def test_a_single_map_is_left_alone():
