@@ -1,4 +1,4 @@
-"""Loads the pack's core and its demo from this folder, and has failures in helper modules show their numbers."""
+"""Loads the pack's core, its demo and its pictures, and has failures in helper modules show their numbers."""
 
 import pytest
 import torch
@@ -10,3 +10,4 @@ torch.set_num_threads(1)  # the models here are so small that threads only cost 
 
 load_package("sag_core", ROOT / "sag_core")
 load_package("demo", ROOT / "demo")
+load_package("pictures", ROOT / "nodes" / "pictures")
