@@ -103,6 +103,17 @@ def test_a_single_map_is_left_alone():
         average_maps([], [])
 
 
+def test_these_modes_are_on_offer_the_papers_first():
+    assert list(MASK_MODES) == [
+        "self_attention",
+        "soft_self_attention",
+        "token_rank",
+        "global_blur",
+        "high_frequency",
+        "random",
+    ]
+
+
 @pytest.mark.parametrize("name", MASK_MODES)
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 4.0])
 def test_no_mode_leaves_0_to_1(name, threshold):

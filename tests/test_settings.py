@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from sag_core import Settings, declarations
+from sag_core import MASK_MODES, Settings, declarations
 
 RANGES = {
     "scale": (-2.0, 5.0),
@@ -18,14 +18,7 @@ RANGES = {
 }
 CHOICES = {
     "scale_curve": ("constant", "linear_fade_out", "cosine_fade_out", "fade_in", "bell"),
-    "mask_mode": (
-        "self_attention",
-        "soft_self_attention",
-        "token_rank",
-        "global_blur",
-        "high_frequency",
-        "random",
-    ),
+    "mask_mode": tuple(MASK_MODES),
     "mask_upsampling": ("nearest", "bilinear"),
     "branch": ("auto", "unconditional", "conditional"),
     "rescale_mode": ("full", "partial", "norm_clamp"),

@@ -13,6 +13,7 @@ import pytest
 
 from demo.comfyui import PACK
 from demo.prompts import COLOURS, OBJECTS
+from sag_core import declarations
 
 LOCALES = sorted(path.parent.name for path in (PACK / "locales").glob("*/nodeDefs.json"))
 ADVANCED = "SAGSelfAttentionGuidanceAdvanced"
@@ -118,12 +119,9 @@ def test_every_language_and_the_help_page_name_the_words_of_the_demo_model():
 
 
 def test_the_advanced_node_shows_everyday_inputs_first_and_takes_the_mask_last(node_classes):
-    inputs = node_classes[ADVANCED].define_schema().inputs
-    assert [i.id for i in inputs] == [
-        "model", "scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "scale_curve",
-        "attention_blocks", "mask_mode", "mask_upsampling", "mask_feather", "branch", "blur_kernel", "rescale",
-        "rescale_mode", "projection", "apply_every", "reuse", "mask",
-    ]  # fmt: skip
+    inputs, declared = node_classes[ADVANCED].define_schema().inputs, declarations()
+    assert [i.id for i in inputs] == ["model", *declared, "mask"]
     marked = [i.id for i in inputs if getattr(i, "advanced", None)]
-    experts = [i.id for i in inputs[7:-1]]
+    experts = [name for name in declared if declared[name].expert]
+    assert list(declared)[-len(experts) :] == experts
     assert marked == (experts if hasattr(inputs[0], "advanced") else [])
