@@ -19,7 +19,7 @@ def test_the_kernel_is_odd_at_least_9_and_at_least_8_sigma_plus_1(sigma, taps):
     assert taps % 2 == 1 and taps >= 8 * sigma + 1
 
 
-@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 7.5, 100.0, 1e-30])
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 7.5, 100.0, 1e-30, 1e-50])
 def test_taps_sum_to_one_and_are_finite(sigma):
     assert gaussian_taps(sigma).sum().item() == pytest.approx(1, abs=1e-6)
 
