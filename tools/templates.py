@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Optional
 
 from PIL import Image, ImageChops
 
-from demo.server import Server, find_python, serve
+from demo.comfyui import find_python
+from demo.server import Server, serve
 
 from . import thumbnails
 

@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 
 import browser
-import comfyui
 import pytest
 
+from demo.comfyui import PACK, find_comfyui
 from demo.server import serve
 
 MISSING = browser.missing()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 
-FOLDER = comfyui.ROOT / "example_workflows"
+FOLDER = PACK / "example_workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 NODES = {
     "SAGSelfAttentionGuidance": "Self-Attention Guidance (SAG)",
@@ -43,7 +43,7 @@ def server(tmp_path_factory):
     options = ["--cpu"]
     if os.environ.get("COMFYUI_FRONTEND"):
         options += ["--front-end-root", os.environ["COMFYUI_FRONTEND"]]
-    with serve(comfyui.find_comfyui(), Path(sys.executable), base, options) as running:
+    with serve(find_comfyui(), Path(sys.executable), base, options) as running:
         yield running
 
 
