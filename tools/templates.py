@@ -19,6 +19,7 @@ from demo.comfyui import find_python
 from demo.server import Server, serve
 
 from . import thumbnails
+from .help import PICTURES
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "example_workflows"
@@ -447,7 +448,10 @@ def main(comfyui: Path) -> None:
                     (FOLDER / "api" / f"{name}.json", api(graph(), info)),
                 ):
                     path.write_text(json.dumps(form, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-                thumbnail(name, server).save(FOLDER / f"{name}.jpg", quality=88)
+                picture = thumbnail(name, server)
+                picture.save(FOLDER / f"{name}.jpg", quality=88)
+                if f"{name}.jpg" in PICTURES.values():
+                    picture.save(ROOT / "web" / "docs" / f"{name}.jpg", quality=88)
     finally:
         shutil.rmtree(base, ignore_errors=True)
 

@@ -39,7 +39,7 @@ def server(tmp_path_factory):
     # Without it, the window greets with a dialog that lies above everything.
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))
+    settings.write_text(json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}))
     options = ["--cpu"]
     if os.environ.get("COMFYUI_FRONTEND"):
         options += ["--front-end-root", os.environ["COMFYUI_FRONTEND"]]
@@ -55,9 +55,14 @@ def window(server):
 
 @pytest.fixture(autouse=True)
 def screenshot(window, request):
-    yield
-    if os.environ.get("SCREENSHOTS"):
-        window.screenshot(Path(os.environ["SCREENSHOTS"]) / f"{request.node.name}.png")
+    """Keeps a picture of the window, and one at the end of every test, in the folder SCREENSHOTS."""
+
+    def keep(name):
+        if os.environ.get("SCREENSHOTS"):
+            window.screenshot(Path(os.environ["SCREENSHOTS"]) / f"{name}.png")
+
+    yield keep
+    keep(request.node.name)
 
 
 def ours(messages):
@@ -124,7 +129,7 @@ def test_a_template_loads_and_exports_its_api_twin(window, path):
     assert ours(window.console()) == []
 
 
-def test_the_demo_runs_to_the_end_and_shows_what_happened(server, window):
+def test_the_demo_runs_to_the_end_and_shows_what_happened(server, window, screenshot):
     workflow = json.loads((FOLDER / "sag_demo.json").read_text(encoding="utf-8"))
     window.load(workflow)
     window.script("await app.queuePrompt(0)")
@@ -136,11 +141,12 @@ def test_the_demo_runs_to_the_end_and_shows_what_happened(server, window):
     said = node + "return node.widgets.map(widget => String(widget.value))"
     texts = window.script(said, "SAGSelfAttentionGuidanceAdvanced")
     assert any(text.startswith("guided 20 of 20 steps") for text in texts), texts
-    time.sleep(1)
-    window.script("app.canvas.setDirty(true, true)")
+    window.script("await app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    time.sleep(2)  # it glides there
+    screenshot("window")
 
     # The saved picture carries the workflow: dragged into the window, it brings the same graph back.
-    (saved,) = (server.log.parent / "output").glob("sag_demo_*.png")
+    (saved,) = (server.log.parent / "output").glob("sag_demo_0*.png")
     exported = window.exported()
     window.clear()
     window.script(
