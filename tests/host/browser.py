@@ -6,7 +6,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -20,7 +20,7 @@ READY = (
 )
 
 
-def missing() -> "str | None":
+def missing() -> Optional[str]:
     """Why no browser can be driven here, or None."""
     try:
         import selenium  # noqa: F401
@@ -29,7 +29,7 @@ def missing() -> "str | None":
     return None if chromium() and shutil.which("chromedriver") else "Chromium and chromedriver are not installed"
 
 
-def chromium() -> "str | None":
+def chromium() -> Optional[str]:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
