@@ -85,7 +85,8 @@ def test_a_feathered_mask_is_the_blurred_one_and_stays_within_0_and_1():
     soft = feathered(mask, 1.5)
     torch.testing.assert_close(soft, gaussian_blur(mask, 1.5))
     assert soft.min() >= 0 and soft.max() <= 1
-    assert feathered(torch.ones(1, 1, 5, 5), 3.0).max() <= 1
+    assert gaussian_blur(torch.ones(1, 1, 64, 64), 7.0).max() > 1, "the example must be rounded to more than 1"
+    assert feathered(torch.ones(1, 1, 64, 64), 7.0).max() == 1
 
 
 def test_bilinear_upsampling_has_no_blocks():
