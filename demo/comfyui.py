@@ -4,11 +4,13 @@ As a program, `python -m demo.comfyui`, it prints a line for each that is found:
 """
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Optional
 
 PACK = Path(__file__).resolve().parents[1]
+NEEDED = ("torch", "aiohttp", "sqlalchemy", "safetensors", "transformers")  # a few of the packages ComfyUI starts with
 NOT_FOUND = "no ComfyUI found: set COMFYUI_PATH to its folder"
 
 
@@ -28,6 +30,20 @@ def find_python(comfyui: Path) -> Path:
     places = [comfyui / venv / python for venv in (".venv", "venv") for python in inside]
     places.append(comfyui.parent / "python_embeded" / "python.exe")
     return next((place for place in places if place.exists()), Path(sys.executable))
+
+
+def check_python(python: Path) -> None:
+    """Raise RuntimeError, with what to set, unless an interpreter has what ComfyUI starts with."""
+    advice = "set COMFYUI_PYTHON to the interpreter that this ComfyUI is started with"
+    find = f"from importlib.util import find_spec; print(*(name for name in {NEEDED} if find_spec(name) is None))"
+    try:
+        answer = subprocess.run([str(python), "-c", find], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RuntimeError(f"{python} cannot be run ({error}); {advice}") from error
+    if answer.returncode:
+        raise RuntimeError(f"{python} is no Python ({answer.stderr.strip()[-300:]}); {advice}")
+    if answer.stdout.strip():
+        raise RuntimeError(f"{python} lacks packages that ComfyUI needs: {answer.stdout.strip()}; {advice}")
 
 
 def is_this_interpreter(python: Path) -> bool:

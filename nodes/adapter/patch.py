@@ -155,6 +155,7 @@ def _term(
         blur_sigma=settings.blur_sigma,
         alpha=_image_share(args["model"].model_sampling, sigma, x),
         kernel_size=settings.blur_kernel or None,
+        difference=settings.difference,
     )
     term, finite = finite_samples(term)
     run.note_broken(~finite.all())

@@ -56,8 +56,7 @@ def comparison(
     """
     if not images:
         raise ValueError("a comparison needs at least one image, got none")
-    if len(images) == 1:
-        images = images[0].split(1)
+    images = [entry.cpu() for entry in (images[0].split(1) if len(images) == 1 else images)]
     columns = columns or (len(images) if len(images) <= 4 else math.ceil(math.sqrt(len(images))))
     columns = min(columns, len(images))
     names = [label or str(number + 1) for number, label in enumerate([*labels, *[""] * len(images)][: len(images)])]

@@ -152,7 +152,7 @@ def _contact_sheets(run: GuidedRun, _, image: Optional[Tensor]) -> list[np.ndarr
 
 def _plots(run: GuidedRun, *_) -> list[np.ndarray]:
     coverage = [(step.sigma, step.coverage) for step in run.guided if step.coverage is not None]
-    strength = [(step.sigma, step.strength) for step in run.guided]
+    strength = [(step.sigma, step.strength) for step in run.guided if math.isfinite(step.strength)]
     highest = max((y for _, y in strength), default=0)
     return [
         plot(

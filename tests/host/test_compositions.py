@@ -8,7 +8,7 @@ import comfy.samplers
 import pytest
 import torch
 from contract import ONE_STEP, WHOLE_RUN, latent, our_messages, prompts
-from other_nodes import GUIDERS, OTHERS, guider, node, sample_with
+from graphs import GUIDERS, OTHERS, ControlNet, guider, node, sample_with
 from reference import guide_by_reference, relative_error
 
 
@@ -210,50 +210,7 @@ def test_lora_hooks_on_the_prompts(host, guide):
 
 def test_a_control_net_is_asked_in_the_re_run_too(host, guide):
     asked = []
-
-    class Control:
-        """The few lines of ComfyUI's ControlBase that sampling needs."""
-
-        previous_controlnet = None
-
-        def __init__(self):
-            self.multigpu_clones = {}
-
-        def get_control(self, x, t, cond, batched_number, transformer_options=None):
-            asked.append(x.shape[0])
-            residual = 0.3 * torch.ones(x.shape[0], 64, x.shape[2] // 2, x.shape[3] // 2)
-            return {"middle": [residual], "output": [], "input": []}
-
-        def pre_run(self, *args):
-            pass
-
-        def cleanup(self):
-            pass
-
-        def copy(self):
-            return self
-
-        def get_models(self):
-            return []
-
-        def get_models_only_self(self):
-            return []
-
-        def inference_memory_requirements(self, dtype):
-            return 0
-
-        def get_extra_hooks(self):
-            return []
-
-        def get_instance_for_device(self, device):
-            return self
-
-        def __getattr__(self, name):
-            if name == "extra_hooks":
-                return None
-            raise AttributeError(name)
-
-    control = Control()
+    control = ControlNet(asked)
     positive, negative = (host.conditioning(seed=s, control=control) for s in (1, 2))
     conditioned(host, guide, positive, negative, steps=1, tolerance=ONE_STEP)
     assert asked.count(2) == 3  # the three runs' main passes; the rest are re-runs

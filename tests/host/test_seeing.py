@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +16,7 @@ from PIL import Image
 
 from demo.comfyui import find_comfyui
 from demo.server import serve
+from sag_core import Settings
 
 STEPS = 4
 
@@ -57,12 +59,7 @@ def grid(images=("image", 0), **inputs):
     return node("SAGCompareGrid", images=list(images), **{**defaults, **inputs})
 
 
-ADVANCED = {
-    "scale": 1.0, "blur_sigma": 3.0, "mask_threshold": 1.0, "start_percent": 0.0, "end_percent": 1.0,
-    "scale_curve": "constant", "attention_blocks": "auto", "mask_mode": "self_attention", "mask_upsampling": "nearest",
-    "mask_feather": 0.0, "branch": "auto", "blur_kernel": 0, "rescale": 0.0, "rescale_mode": "full",
-    "projection": False, "apply_every": 1, "reuse": False,
-}  # fmt: skip
+ADVANCED = asdict(Settings(scale=1.0, blur_sigma=3.0))
 
 
 def traced(*, seed=3, batch_size=1, after=("sampler", 0), image=None, **shown):

@@ -222,7 +222,7 @@ def watched(adapter, monkeypatch):
     server = SimpleNamespace(
         client_id="client",
         sockets={"client": None},
-        send_progress_text=lambda text, node, client: lines.append((node, client, text)),
+        send_progress_text=lambda text, node, sid: lines.append((node, sid, text)),
     )
     monkeypatch.setattr(adapter("status"), "server", lambda: server)
     return SimpleNamespace(lines=lines, server=server)
