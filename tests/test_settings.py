@@ -33,6 +33,7 @@ CHOICES = {
     "mask_upsampling": ("nearest", "bilinear"),
     "branch": ("auto", "unconditional", "conditional"),
     "rescale_mode": ("full", "partial", "norm_clamp"),
+    "difference": ("noise", "image"),
 }
 
 
@@ -55,6 +56,7 @@ def test_the_defaults_are_the_plain_method():
         "projection": False,
         "apply_every": 1,
         "reuse": False,
+        "difference": "noise",
     }
 
 
@@ -66,7 +68,15 @@ def test_every_setting_is_declared_with_what_is_tested_here():
     assert {name: one.choices for name, one in declared.items() if one.choices} == CHOICES
     assert all(one.meaning.strip().endswith(".") for one in declared.values())
     everyday = [name for name, one in declared.items() if not one.expert]
-    assert everyday == ["scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "scale_curve"]
+    assert everyday == [
+        "scale",
+        "blur_sigma",
+        "mask_threshold",
+        "start_percent",
+        "end_percent",
+        "scale_curve",
+        "difference",
+    ]
 
 
 @pytest.mark.parametrize("name", RANGES)
