@@ -3,7 +3,6 @@
 import importlib
 from types import SimpleNamespace
 
-import comfyui_version
 import pytest
 import torch
 from contract import our_messages
@@ -194,7 +193,6 @@ def test_a_run_takes_at_most_32_mib(adapter, shape, steps):
         assert step.attention.shape == (1, 1, 128, 128), "and no less than there is room for"
 
 
-@pytest.mark.skipif(comfyui_version.__version__ == "0.3.64", reason="one host is enough for the drawing")
 def test_styles_draw_a_video_and_an_image_that_is_not_square(host, traced, shown, node_classes):
     model, trace = traced(host.unet())
     latent = sample(host, model, size=(16, 24))
