@@ -107,7 +107,8 @@ def draw_in_comfyui(args: argparse.Namespace):
     """The pictures of the example workflow, without guidance and with it."""
     from PIL import Image
 
-    from .server import check_python, find_python, pictures_with_and_without
+    from .comfyui import check_python, find_python
+    from .server import pictures_with_and_without
     from .sheet import sheet
 
     python = find_python(args.comfyui)

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ from .client import Client
 
 PACK = Path(__file__).resolve().parents[1]
 START_SECONDS = 180
-NEEDED = ("torch", "aiohttp", "sqlalchemy", "safetensors", "transformers")  # a few of the packages ComfyUI starts with
 UNUSED = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "build", "dist", "*.egg-info")
 
 
@@ -106,31 +104,6 @@ def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def find_python(comfyui: Path) -> Path:
-    """COMFYUI_PYTHON, then the interpreter of ComfyUI's own virtual environment, then this one."""
-    given = os.environ.get("COMFYUI_PYTHON")
-    if given:
-        return Path(given)
-    inside = ("bin/python", "Scripts/python.exe")
-    places = [comfyui / venv / python for venv in (".venv", "venv") for python in inside]
-    places.append(comfyui.parent / "python_embeded" / "python.exe")
-    return next((place for place in places if place.exists()), Path(sys.executable))
-
-
-def check_python(python: Path) -> None:
-    """Raise RuntimeError, with what to set, unless an interpreter has what ComfyUI starts with."""
-    advice = "set COMFYUI_PYTHON to the interpreter that this ComfyUI is started with"
-    find = f"from importlib.util import find_spec; print(*(name for name in {NEEDED} if find_spec(name) is None))"
-    try:
-        answer = subprocess.run([str(python), "-c", find], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RuntimeError(f"{python} cannot be run ({error}); {advice}") from error
-    if answer.returncode:
-        raise RuntimeError(f"{python} is no Python ({answer.stderr.strip()[-300:]}); {advice}")
-    if answer.stdout.strip():
-        raise RuntimeError(f"{python} lacks packages that ComfyUI needs: {answer.stdout.strip()}; {advice}")
 
 
 def pictures_with_and_without(

@@ -153,7 +153,7 @@ def steer(
     return guided.to(denoised.dtype)
 
 
-def finite_samples(term: Tensor) -> "tuple[Tensor, Tensor]":
+def finite_samples(term: Tensor) -> tuple[Tensor, Tensor]:
     """Leave out the samples of a guidance term that a number format could not hold.
 
     Args:

@@ -36,7 +36,7 @@ def _number(default: float, low: float, high: float, step: float, meaning: str, 
     return field(default=default, metadata={"is": Declaration(meaning, (low, high), step, None, expert)})
 
 
-def _choice(default: str, choices: "tuple[str, ...]", meaning: str, expert: bool = False) -> Any:
+def _choice(default: str, choices: tuple[str, ...], meaning: str, expert: bool = False) -> Any:
     return field(default=default, metadata={"is": Declaration(meaning, choices=choices, expert=expert)})
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Callable, NamedTuple, Optional, Union
+from uuid import UUID
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Plan(NamedTuple):
 class Listener(NamedTuple):
     """What a guidance node wants recorded, of which branch and when, and what it has to say when a run begins."""
 
-    node: Hashable
+    node: UUID
     blocks: tuple[Block, ...]
     note: Optional[str]
     statistic: Optional[Callable]  # of queries and keys: one value a token; None if no attention is wanted
@@ -235,7 +236,7 @@ class Evaluation:
         for listener in asking:
             for block in listener.blocks:
                 statistics = self.statistics.setdefault(block, [])
-                if listener.statistic not in statistics:
+                if listener.statistic is not None and listener.statistic not in statistics:
                     statistics.append(listener.statistic)
         self._branches = {listener.branch for listener in asking if listener.blocks}
         self._positives = {entry["uuid"] for entry in positives}
@@ -277,7 +278,8 @@ class Evaluation:
         Args:
             copies: whether the entries are copies, as a context window evaluates them.
         """
-        positives, others = set(), set()
+        positives: set[EntryKey] = set()
+        others: set[EntryKey] = set()
         for place, entries in enumerate(conds):
             for entry in active(entries, sigma):
                 positive = id(entry) in self._positive_ids

@@ -54,7 +54,8 @@ def guide_model(model, settings: Settings, *, mask: Optional[Tensor] = None, wat
 def _listener(network, settings: Settings, watches: Sequence[Watch]) -> Listener:
     node = uuid.uuid4()
     statistic = MASK_MODES[settings.mask_mode].statistic
-    blocks, note = (), None
+    blocks: tuple[Block, ...] = ()
+    note: Optional[str] = None
     if statistic is not None:
         blocks, note = _blocks(network, settings)
     if settings.start_percent >= settings.end_percent:
@@ -176,6 +177,7 @@ def _mask(
     sigma, handler = args["sigma"], args["model_options"].get("context_handler")
 
     def attention(shuffle_seed: Optional[int]) -> Tensor:
+        assert listener.statistic is not None  # a mode without one does not ask for attention
         view = View(listener.blocks, listener.statistic, settings.mask_upsampling, shuffle_seed)
         if here.windows:
             return lay_together(here, branch, lambda part, one: branch_map(part, one, view, sigma), handler, sigma)

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import aiohttp
-import comfyui
 import numpy as np
 import pytest
 from PIL import Image
 
+from demo.comfyui import find_comfyui
 from demo.server import serve
 from sag_core import Settings
 
@@ -24,7 +24,7 @@ STEPS = 4
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
-    with serve(comfyui.find_comfyui(), Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
+    with serve(find_comfyui(), Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
         yield running
 
 
