@@ -3,7 +3,6 @@
 import importlib
 from types import SimpleNamespace
 
-import comfyui_version
 import pytest
 import torch
 from contract import our_messages
@@ -194,7 +193,6 @@ def test_a_run_takes_at_most_32_mib(adapter, shape, steps):
         assert step.attention.shape == (1, 1, 128, 128), "and no less than there is room for"
 
 
-@pytest.mark.skipif(comfyui_version.__version__ == "0.3.64", reason="one host is enough for the drawing")
 def test_styles_draw_a_video_and_an_image_that_is_not_square(host, traced, shown, node_classes):
     model, trace = traced(host.unet())
     latent = sample(host, model, size=(16, 24))
@@ -204,6 +202,66 @@ def test_styles_draw_a_video_and_an_image_that_is_not_square(host, traced, shown
         assert pictures.ndim == 4 and masks.shape == (2, 128, 192)
         again, _ = shown(trace=trace, after=image, style=style, step="last")
         assert again.equal(pictures), "an IMAGE at 'after' is drawn on as well"
+
+
+# --- where we are in a prompt ---
+
+PROMPT = {
+    "model": {"class_type": "Loader", "inputs": {"name": "a"}},
+    "sag": {"class_type": "Advanced", "inputs": {"model": ["model", 0], "scale": 1}, "is_changed": [True]},
+    "sampler": {"class_type": "KSampler", "inputs": {"model": ["sag", 0], "seed": 1}},
+    "other": {"class_type": "KSampler", "inputs": {"model": ["sag", 0], "seed": 1}},
+    "preview": {"class_type": "Preview", "inputs": {"trace": ["sag", 1], "after": ["sampler", 0], "style": "plot"}},
+}
+
+
+def with_input(prompt, node, **inputs):
+    return {**prompt, node: {**prompt[node], "inputs": {**prompt[node]["inputs"], **inputs}}}
+
+
+def test_an_output_is_connected_where_another_node_takes_it(adapter):
+    prompt = adapter("prompt")
+    place = prompt.Place("id", PROMPT, "sag")
+    assert prompt.is_connected(place, 0) and prompt.is_connected(place, 1) and not prompt.is_connected(place, 2)
+    assert not prompt.is_connected(place._replace(node="sampler"), 1)
+    assert prompt.is_connected(place._replace(node="made while it runs"), 1), "nobody knows"
+
+
+def test_what_decides_over_a_result_is_found(adapter):
+    upstream = adapter("prompt").upstream
+    assert set(upstream(PROMPT, "sampler")) == {"sampler", "sag", "model"}
+    assert set(upstream(PROMPT, "model")) == {"model"} and upstream(PROMPT, "gone") == {}
+    assert upstream(PROMPT, "sampler") == upstream(with_input(PROMPT, "preview", style="overlay"), "sampler")
+    unasked = {**PROMPT, "sag": {**PROMPT["sag"], "is_changed": [False]}}
+    assert upstream(PROMPT, "sampler") == upstream(unasked, "sampler")
+    assert upstream(PROMPT, "sampler") != upstream(with_input(PROMPT, "model", name="b"), "sampler")
+    assert set(upstream(with_input(PROMPT, "model", name=["sampler", 0]), "sampler")) == {"sampler", "sag", "model"}
+
+
+@pytest.mark.parametrize(
+    ("prompt_id", "prompt", "sampler", "belongs"),
+    [
+        ("first", PROMPT, "sampler", True),
+        ("first", PROMPT, "other", False),
+        ("first", PROMPT, "made while it runs", True),
+        ("later", with_input(PROMPT, "preview", style="overlay"), "sampler", True),
+        ("later", with_input(PROMPT, "sampler", seed=2), "sampler", False),
+        ("later", with_input(PROMPT, "model", name="b"), "sampler", False),
+        ("later", with_input(PROMPT, "preview", after=["other", 0]), "sampler", False),
+        ("later", {name: node for name, node in PROMPT.items() if name != "sampler"}, "sampler", False),
+        ("later", PROMPT, "made while it runs", True),  # nobody knows
+    ],
+)
+def test_a_trace_knows_the_pictures_that_its_run_made(
+    host, traced, adapter, monkeypatch, prompt_id, prompt, sampler, belongs
+):
+    model, trace = traced(host.unet())
+    place = adapter("prompt").Place
+    monkeypatch.setattr(adapter("trace"), "here", lambda: place("first", PROMPT, sampler))
+    sample(host, model, steps=1, batch=1)
+    monkeypatch.setattr(adapter("trace"), "here", lambda: place(prompt_id, prompt, "preview"))
+    assert (trace.problem() is None) == belongs
+    assert belongs or "belongs to another picture" in trace.problem()
 
 
 def test_a_step_that_cannot_be_read_is_refused_at_queue_time(node_classes):
