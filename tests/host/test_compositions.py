@@ -295,6 +295,35 @@ def test_image_prompts_of_the_ip_adapter_kind_see_the_negative_as_the_negative(h
     assert set(seen) == {(1, 0), (1,)}
 
 
+@pytest.mark.parametrize("branch, place", [("unconditional", 1), ("conditional", 0)])
+def test_every_entry_is_read_under_its_own_attention_mask(host, advanced, branch, place):
+    """Both branches share a batch, and each hides other tokens: what is hidden receives nothing."""
+    model, hidden, maps = host.unet().clone(), {0: slice(0, 5), 1: slice(5, 12)}, []
+    attn1 = model.model.diffusion_model.middle_block[1].transformer_blocks[0].attn1
+    real = attn1.forward
+
+    def forward(x, transformer_options, **kwargs):
+        sides = transformer_options["cond_or_uncond"]
+        mask = x.new_zeros(len(sides), x.shape[0] // len(sides), x.shape[1], x.shape[1])
+        for row, side in enumerate(sides):
+            mask[row, ..., hidden[side]] = -torch.inf
+        return real(x, transformer_options=transformer_options, mask=mask.flatten(0, 1), **kwargs)
+
+    def post_cfg(args):
+        evaluation = args["model_options"]["transformer_options"]["self_attention_guidance_evaluation"]
+        maps.extend(evaluation.find(args["input"]).maps.values())
+        return args["denoised"]
+
+    attn1.forward = forward
+    guided = advanced(model, branch=branch)
+    guided.set_model_sampler_post_cfg_function(post_cfg)
+    assert host.sample(guided, *prompts(host), latent(12, 16, batch=3), steps=1).isfinite().all()
+    (recorded,) = maps
+    nothing = torch.zeros(3, 48, dtype=torch.bool)
+    nothing[:, hidden[place]] = True
+    assert torch.equal(recorded.received == 0, nothing)
+
+
 def test_inpainting_models_of_nine_channels(host, guide):
     model = host.unet(in_channels=9)
     noise = torch.Generator().manual_seed(4)
