@@ -5,6 +5,8 @@ What a line says of a family's tokens is written down a second time here, by oth
 
 import inspect
 from dataclasses import dataclass, field, is_dataclass
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Callable, Optional
 
 import comfy.model_patcher
@@ -40,6 +42,10 @@ HUNYUAN_VIDEO = dict(
     qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False, use_cond_type_embedding=False,
     vision_in_dim=None, meanflow_sum=False,
 )  # fmt: skip
+HUNYUAN_VIDEO_15 = {
+    **HUNYUAN_VIDEO, "in_channels": 65, "out_channels": 32, "patch_size": [1, 2, 2], "vec_in_dim": None,
+    "guidance_embed": False, "byt5": True, "use_cond_type_embedding": True, "vision_in_dim": 16,
+}  # fmt: skip
 PREDICT2 = dict(
     image_model="cosmos_predict2", max_img_h=32, max_img_w=32, max_frames=16, in_channels=16, out_channels=16,
     patch_spatial=2, patch_temporal=1, concat_padding_mask=True, model_channels=48, num_blocks=6, num_heads=2,
@@ -149,6 +155,15 @@ def reference(*shape):
     return references(shape)
 
 
+VISION = SimpleNamespace(penultimate_hidden_states=random(257, 1280, seed=4))
+
+
+def takes(network, parameter):
+    """Whether this host's network of that name has a parameter."""
+    module, name = network.rsplit(".", 1)
+    return parameter in inspect.signature(getattr(import_module(f"comfy.ldm.{module}"), name)).parameters
+
+
 def every_other(block):
     return 2 * block
 
@@ -233,6 +248,15 @@ FAMILIES = [
         (16, 1, 9, 13), (1, 2, 2), extras=reference(16, 1, 6, 7), first=lambda length, image: length - image - 3 * 4,
     ),
     Family(
+        "Qwen-Image-Layered", "QwenImage" if takes("qwen_image.model.QwenImageTransformer2DModel", "use_additional_t_cond") else "",
+        {**QWEN, "use_additional_t_cond": True, "default_ref_method": "negative_index"}, (16, 3, 9, 13), (1, 2, 2),
+        extras=reference(16, 1, 9, 13), first=lambda length, image: length - image - 5 * 7,
+    ),
+    Family(
+        "LongCat-Image", "LongCatImage",
+        {**FLUX, "guidance_embed": False, "vec_in_dim": None, "txt_ids_dims": [1, 2]}, (16, 9, 13), (2, 2), pooled=0,
+    ),
+    Family(
         "HiDream-I1", "HiDream",
         dict(image_model="hidream", patch_size=2, in_channels=16, out_channels=16, num_layers=2, num_single_layers=4,
              attention_head_dim=16, num_attention_heads=2, caption_channels=[16, 16], text_emb_dim=8,
@@ -300,6 +324,16 @@ FAMILIES = [
         {**PIXELDIT, "image_model": "pid", "lq_hidden_dim": 16, "lq_num_res_blocks": 1},
         (3, 64, 96), (16, 16), extras={"lq_latent": random(16, 2, 3), "degrade_sigma": torch.tensor([0.5])},
     ),
+    Family(
+        "HiDream-O1", "HiDreamO1",
+        dict(image_model="hidream_o1",
+             text_config_overrides=dict(hidden_size=32, intermediate_size=32, num_hidden_layers=6,
+                                        num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_dims=[4, 2, 2]),
+             vision_config_overrides=dict(hidden_size=16, num_heads=2, intermediate_size=16, depth=1,
+                                          num_position_embeddings=16, deepstack_visual_indexes=())),
+        (3, 96, 160), (32, 32),
+        extras={"text_input_ids": torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12, 13, 151673]])},
+    ),
     Family("Cosmos-Predict2", "CosmosT2IPredict2", PREDICT2, (16, 3, 10, 14), (1, 2, 2), call=every_other),
     Family("Anima", "Anima", {**PREDICT2, "image_model": "anima"}, (16, 1, 9, 13), (1, 2, 2), call=every_other),
     Family("Kandinsky 5 video", "Kandinsky5", KANDINSKY, (16, 3, 10, 14), (1, 2, 2), call=lambda b: 2 + 2 * b),
@@ -312,12 +346,16 @@ FAMILIES = [
                                                "in_channels": 64, "out_channels": 64, "vec_in_dim": None},
         (64, 5, 7), (1, 1), call=lambda block: 2 + block, pooled=0, first=hunyuan_first,
     ),
+    Family(
+        "HunyuanImage 2.1 refiner", "HunyuanImage21Refiner",
+        {**HUNYUAN_VIDEO, "patch_size": [1, 1, 1], "in_channels": 128, "out_channels": 64, "vec_in_dim": None},
+        (64, 1, 5, 7), (1, 1, 1), call=lambda block: 2 + block, pooled=0, first=hunyuan_first,
+    ),
     Family("Wan 2.1 text to video", "WAN21_T2V", WAN, (16, 3, 9, 13), (1, 2, 2), first=image_first, call=every_other),
     Family(
         "Wan 2.1 image to video", "WAN21_I2V", {**WAN, "model_type": "i2v", "in_dim": 36}, (16, 3, 9, 13), (1, 2, 2),
         first=image_first, call=lambda block: 3 * block,
-        extras={"clip_vision_output": type("Vision", (), {
-            "penultimate_hidden_states": torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(4))})()},
+        extras={"clip_vision_output": VISION},
     ),
     Family(
         "Wan 2.1 (reference latent)", "WAN21_T2V", {**WAN, "in_dim_ref_conv": 16}, (16, 3, 10, 14), (1, 2, 2),
@@ -330,7 +368,8 @@ FAMILIES = [
     ),
     Family(
         "Wan 2.1 camera control", "WAN21_Camera", {**WAN, "model_type": "camera", "in_dim": 32}, (16, 3, 10, 14),
-        (1, 2, 2), first=image_first, call=every_other, extras={"camera_conditions": random(24, 3, 10, 14)},
+        (1, 2, 2), first=image_first, call=lambda block: 3 * block,
+        extras={"camera_conditions": random(24, 3, 80, 112), "clip_vision_output": VISION},
     ),
     Family(
         "Wan 2.1 HuMo", "WAN21_HuMo", {**WAN, "model_type": "humo"}, (16, 3, 10, 14), (1, 2, 2), first=image_first,
@@ -339,12 +378,12 @@ FAMILIES = [
     ),
     Family(
         "Wan 2.1 SCAIL", "WAN21_SCAIL", {**WAN, "model_type": "scail", "in_dim": 20}, (16, 3, 10, 14), (1, 2, 2),
-        first=lambda length, image: 5 * 7, call=every_other,
+        first=lambda length, image: 5 * 7, call=lambda block: 3 * block,
         extras={**reference(16, 1, 10, 14), "pose_video_latent": random(16, 3, 6, 8)},
     ),
     Family(
         "Wan 2.1 SCAIL 2", "WAN21_SCAIL2", {**WAN, "model_type": "scail2", "in_dim": 20}, (16, 3, 10, 14), (1, 2, 2),
-        first=lambda length, image: 2 * 5 * 7, call=every_other,
+        first=lambda length, image: 2 * 5 * 7, call=lambda block: 3 * block,
         extras={**references((16, 1, 10, 14), (16, 1, 10, 14)), "pose_video_latent": random(16, 3, 6, 8)},
     ),
     Family(
@@ -353,9 +392,10 @@ FAMILIES = [
         extras={**reference(16, 1, 10, 14), "reference_motion": random(16, 19, 10, 14)},
     ),
     Family(
-        "Wan 2.2 Animate", "WAN22_Animate", {**WAN, "model_type": "animate", "num_layers": 6, "in_dim_ref_conv": 16},
-        (16, 3, 10, 14), (1, 2, 2), first=image_first, call=every_other,
-        extras={"pose_video_latent": random(16, 2, 10, 14)},
+        "Wan 2.2 Animate", "WAN22_Animate", {**WAN, "model_type": "animate", "in_dim": 36},
+        (16, 3, 10, 14), (1, 2, 2), first=image_first, call=lambda block: 3 * block, extras={
+            "pose_video_latent": random(16, 2, 10, 14), "clip_vision_output": VISION
+        },
     ),
     Family(
         "Wan 2.2 (5B)", "WAN22_T2V", {**WAN, "in_dim": 48, "out_dim": 48}, (48, 3, 9, 13), (1, 2, 2),
@@ -364,6 +404,17 @@ FAMILIES = [
     Family(
         "HunyuanVideo", "HunyuanVideo", HUNYUAN_VIDEO, (16, 3, 10, 14), (1, 2, 2), call=lambda block: 2 + block,
         first=hunyuan_first,
+    ),
+    Family(
+        "HunyuanVideo 1.5", "HunyuanVideo15", HUNYUAN_VIDEO_15, (32, 3, 10, 14), (1, 2, 2),
+        call=lambda block: 2 + block, first=hunyuan_first, extras={
+            "clip_vision_output": SimpleNamespace(last_hidden_state=random(9, 16)),
+            "conditioning_byt5small": random(5, 1472),
+        },
+    ),
+    Family(
+        "HunyuanVideo 1.5 super-resolution", "HunyuanVideo15_SR_Distilled", {**HUNYUAN_VIDEO_15, "in_channels": 98},
+        (32, 3, 10, 14), (1, 2, 2), call=lambda block: 2 + block, first=hunyuan_first,
     ),
     Family(
         "LTX-Video", "LTXV",

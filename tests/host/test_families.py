@@ -106,7 +106,7 @@ def test_the_recorded_map_is_that_of_the_q_and_k_that_the_model_used(guided_fami
     assert {block for _, block, _ in here.maps} == set(family.chosen)
     assert len({key for key, _, _ in here.maps}) == 1
     # One more evaluation than without guidance, of the guided branch alone.
-    assert len(passes) == (2 if cfg == 1 or len(passes[0][0].q) == 2 * family.batch else 3)
+    assert len(passes) == (2 if cfg == 1 or len(passes[0][family.call(0)].q) == 2 * family.batch else 3)
     for ((uuid, _), block, _), recorded in here.maps.items():
         calls = [calls[family.chosen[block]] for calls in passes if uuid in calls[family.chosen[block]].uuids]
         assert len(calls) == 1

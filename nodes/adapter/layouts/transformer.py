@@ -25,27 +25,28 @@ class TransformerLayout:
         depth: the network's lists of blocks, in the order they run, or a function that counts its blocks.
         patch: sides (h, w) or (t, h, w) of a patch, or the network's attribute(s) that hold its side or sides.
         image: "first" or "last": the end of the sequence that the image lies at, or a function of the network.
-        references: arguments of the network that hold latents whose tokens lie between the image and that end.
-        beyond: the same for latents whose tokens lie on the image's other side.
-        references_need: attributes or arguments of the network, without all of which it does not read them.
-        multiple: the network's attribute that holds the multiple which the image is filled up to at that end.
+        before: arguments of the network that hold latents, such as references, whose tokens lie before the image's.
+        behind: the same for latents whose tokens lie behind the image's.
+        needs: attributes or arguments of the network, without all of which it does not read those latents.
+        multiple: the network's attribute that holds the multiple which the image is filled up to behind it.
         prelude: the network's lists of blocks whose attention is called, once each, before the first block's.
         prelude_with: the same for lists that run only with an argument, as (argument, list).
         unknown_with: arguments of the network that change its sequence in ways which are not described here.
-        calls: attention calls that a block makes at least, of those in which it could be mistaken for another.
+        calls: how many calls after one block's self-attention the next one's comes at the earliest, or a function of
+            the forward pass; no more than it takes, as other nodes may add calls.
     """
 
     depth: Union[tuple[str, ...], Callable[[nn.Module], int]] = ("blocks",)
     patch: Union[str, tuple] = "patch_size"
     image: Union[str, Callable[[nn.Module], str]] = "last"
-    references: tuple[str, ...] = ()
-    beyond: tuple[str, ...] = ()
-    references_need: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     multiple: Optional[str] = None
     prelude: tuple[str, ...] = ()
     prelude_with: tuple[tuple[str, str], ...] = ()
     unknown_with: tuple[str, ...] = ()
-    calls: int = 1
+    calls: Union[int, Callable[[NetworkCall], int]] = 1
 
     def blocks(self, network: nn.Module) -> dict[str, Block]:
         """All self-attention blocks of a network by the name a user gives them, in the order they are run."""
@@ -74,9 +75,9 @@ class TransformerLayout:
         if any(_present(call.arguments.get(name)) for name in self.unknown_with):
             return None
         grid = self._grid(call.network, call.latent_size)
-        image = math.prod(grid)
-        outside = self._tokens_of(call, self.references) + self._filling(call.network, image)
-        if not self._reads_all(q.shape[-2], k.shape[-2], image + outside + self._tokens_of(call, self.beyond)):
+        image, before = math.prod(grid), self._tokens_of(call, self.before)
+        behind = self._tokens_of(call, self.behind) + self._filling(call.network, image)
+        if not self._reads_all(q.shape[-2], k.shape[-2], before + image + behind):
             return None
         number = self._named(call.network, transformer_options)
         if number is None:
@@ -85,9 +86,9 @@ class TransformerLayout:
             return None
         end = self.image(call.network) if callable(self.image) else self.image
         if end == "first":
-            return Tokens(("block", number), grid, slice(outside, outside + image))
+            return Tokens(("block", number), grid, slice(before, before + image))
         # Counted from the end: there queries and keys agree, also where the keys hold more.
-        return Tokens(("block", number), grid, slice(-outside - image, -outside or None))
+        return Tokens(("block", number), grid, slice(-behind - image, -behind or None))
 
     def _reads_all(self, queries: int, keys: int, known: int) -> bool:
         """Whether a call may be a block's self-attention; `known` tokens of its sequence belong to images."""
@@ -101,10 +102,11 @@ class TransformerLayout:
         return index
 
     def _counted(self, call: NetworkCall) -> Optional[int]:
-        """The number of the block, where the host names none; None before the first and behind a self-attention."""
-        if call.seen < self._before_blocks(call):
-            return None
-        return call.located if call.last is None or call.seen - call.last >= self.calls else None
+        """The number of the block, where the host names none; None before the first and soon after the last one."""
+        if call.last is None:
+            return 0 if call.seen >= self._before_blocks(call) else None
+        calls = self.calls(call) if callable(self.calls) else self.calls
+        return call.located if call.seen - call.last >= calls else None
 
     def _grid(self, network: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
         """The token grid of a latent, whose last patches are padded where they are not full."""
@@ -117,7 +119,7 @@ class TransformerLayout:
 
     def _tokens_of(self, call: NetworkCall, names: tuple[str, ...]) -> int:
         """How many tokens the latents in these arguments make."""
-        need = [getattr(call.network, name, call.arguments.get(name)) for name in self.references_need]
+        need = [getattr(call.network, name, call.arguments.get(name)) for name in self.needs]
         if need and not any(one is not None for one in need):
             return 0
         count = 0
@@ -155,7 +157,7 @@ class CrossLayout(TransformerLayout):
     """
 
     image: Union[str, Callable[[nn.Module], str]] = "first"
-    calls: int = 2
+    calls: Union[int, Callable[[NetworkCall], int]] = 2
     others: bool = False
 
     def _reads_all(self, queries: int, keys: int, known: int) -> bool:
