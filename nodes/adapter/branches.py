@@ -12,6 +12,7 @@ from ...sag_core import average_maps, shuffled_tokens, upsample_map
 from .evaluation import AttentionMap, Branch, Entry, EntryKey, Evaluation, MapKey, Pass, Unreadable, active
 from .layouts import Block
 from .recording import without_recording
+from .streams import streams_of
 
 SIDES = (("uncond", "unconditional"), ("empty_cond", "unconditional"), ("cond", "conditional"))
 
@@ -80,7 +81,10 @@ def branch_map(here: Pass, branch: Branch, view: View, sigma: Tensor) -> Tensor:
     Raises:
         NotGuidable: an entry whose attention was not seen, with the reason.
     """
-    x = here.x
+    streams = streams_of(branch.entries)
+    x = streams.first(here.x)
+    if streams.shapes and any("area" in entry or "mask" in entry for entry in branch.entries):
+        raise NotGuidable("areas and masks of prompts say nothing of one stream of a packed latent")
     total = x.new_zeros((x.shape[0], 1, *x.shape[2:]), dtype=torch.float32)
     weights = torch.zeros_like(total)
     # Default entries come last: they get what the others leave, and are not evaluated where nothing is left.

@@ -22,6 +22,7 @@ from .evaluation import Branch, Evaluation, Listener, Pass, logger
 from .layouts import Block, layout_for
 from .recording import current_evaluation, listen
 from .region import check_mask, region_on
+from .streams import Streams, streams_of
 from .timing import plan_of
 from .watching import GuidedStep, Watch
 from .windows import lay_together
@@ -103,34 +104,41 @@ def _guidance(settings: Settings, listener: Listener, region: Optional[Tensor]):
         plan = evaluation.plans.get(listener.node)
         if plan is None:
             return denoised
+        streams = streams_of([*(args.get("cond") or ()), *(args.get("uncond") or ())])
         try:
-            attention, blurred, term = _term(settings, listener, args, evaluation, plan.fresh)
+            attention, blurred, term = _term(settings, listener, args, evaluation, streams, plan.fresh)
         except NotGuidable as reason:
             evaluation.run.warn(f"{reason}; steps like this one are not guided")
             return denoised
+        unguided = streams.first(denoised)
         guided = steer(
-            denoised,
+            unguided,
             term,
             plan.scale,
             projection=settings.projection,
             rescale=settings.rescale,
             rescale_mode=settings.rescale_mode,
-            reference=args.get("cond_denoised", denoised),
+            reference=streams.first(args.get("cond_denoised", denoised)),
             region=None if region is None else region_on(term, region),
         )
         if listener.watches:
-            strength = (guided - denoised).flatten(1).norm(dim=1) / denoised.flatten(1).norm(dim=1)
+            strength = (guided - unguided).flatten(1).norm(dim=1) / unguided.flatten(1).norm(dim=1)
             sigma = args["sigma"].max().item()
             step = GuidedStep(evaluation.number, sigma, attention, blurred, term, plan.scale, strength)
             for watch in listener.watches:
                 watch.guided(step)
-        return guided
+        return streams.put(denoised, guided)
 
     return post_cfg
 
 
 def _term(
-    settings: Settings, listener: Listener, args: dict[str, Any], evaluation: Evaluation, fresh: bool
+    settings: Settings,
+    listener: Listener,
+    args: dict[str, Any],
+    evaluation: Evaluation,
+    streams: Streams,
+    fresh: bool,
 ) -> tuple[Optional[Tensor], Optional[Tensor], Tensor]:
     """What the mask is made of, the mask, and what the guided branch loses by the blur.
 
@@ -139,7 +147,7 @@ def _term(
     for name in ("input", "sigma", "model"):
         if args.get(name) is None:
             raise NotGuidable(f"the sampler does not say what its {name} is")
-    x, sigma, run = args["input"], args["sigma"], evaluation.run
+    x, sigma, run = streams.first(args["input"]), args["sigma"], evaluation.run
     if x.ndim not in (4, 5):
         raise NotGuidable(f"latents of shape {tuple(x.shape)} hold no rows and columns")
     if not fresh:
@@ -147,11 +155,16 @@ def _term(
     here, branch = guided_branch(args, evaluation, settings.branch)
     attention, blurred = _mask(settings, listener, here, branch, evaluation.number, args)
     whole_batch = _whole_batch(here, branch, evaluation, args, listener)
+
+    def denoise(x_bar: Tensor) -> Tensor:
+        latent = streams.put(args["input"], x_bar)
+        return streams.first(evaluate(branch, latent, sigma, args["model_options"], listener.node, whole_batch))
+
     term = guidance_term(
         x,
-        branch.prediction,
+        streams.first(branch.prediction),
         blurred.to(x.dtype),
-        lambda x_bar: evaluate(branch, x_bar, sigma, args["model_options"], listener.node, whole_batch),
+        denoise,
         blur_sigma=settings.blur_sigma,
         alpha=_image_share(args["model"].model_sampling, sigma, x),
         kernel_size=settings.blur_kernel or None,
@@ -183,7 +196,7 @@ def _mask(
 
     if listener.statistic is None and here.skips(branch):
         raise NotGuidable("the model was not called at this step; another node answered in its stead")
-    return degradation_mask(settings, branch.prediction, attention, number)
+    return degradation_mask(settings, streams_of(branch.entries).first(branch.prediction), attention, number)
 
 
 def _whole_batch(here: Pass, branch: Branch, evaluation: Evaluation, args: dict[str, Any], listener: Listener) -> bool:

@@ -30,6 +30,7 @@ from .evaluation import (
     active,
 )
 from .layouts import Block, Layout, NetworkCall, Tokens, layout_for
+from .streams import streams_in
 
 NAME = "self_attention_guidance"
 LISTENERS = f"{NAME}_listeners"  # tuple of Listener, one a node; a tuple, because the host joins lists when it merges
@@ -225,7 +226,8 @@ def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=No
     if evaluation is not None and here is not None:
         _note_whether_it_runs(options, here, entries)
         if layout is not None and entries and x.shape[0] % len(entries) == 0:
-            call = NetworkCall(layout, network, tuple(x.shape[2:]), kwargs)
+            latent = streams_in(kwargs.get("latent_shapes")).first(x)
+            call = NetworkCall(layout, network, tuple(latent.shape[2:]), kwargs)
             recording = Recording(here, wanted, evaluation.statistics, call, x.shape[0], entries)
             if recording.lacks_anything():
                 options[RECORDING] = recording

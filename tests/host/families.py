@@ -86,6 +86,11 @@ PIXELDIT = dict(
     image_model="pixeldit_t2i", num_groups=2, hidden_size=32, pixel_hidden_size=8, pixel_attn_hidden_size=32,
     pixel_num_groups=2, patch_depth=6, pixel_depth=1, patch_size=16, txt_embed_dim=16, txt_max_length=TEXT,
 )  # fmt: skip
+LTXAV = dict(
+    image_model="ltxav", in_channels=128, cross_attention_dim=48, attention_head_dim=24, num_attention_heads=2,
+    audio_cross_attention_dim=48, audio_attention_head_dim=24, audio_num_attention_heads=2, caption_channels=48,
+    num_layers=6, connector_attention_head_dim=24, connector_num_attention_heads=2, connector_num_layers=1,
+)  # fmt: skip
 
 
 @dataclass
@@ -102,6 +107,7 @@ class Family:
         call: which attention call of a forward pass is the self-attention of a block.
         chosen: the blocks that are read unless a user says otherwise, and the calls that are their self-attention.
         batch: latents at once; of a video UNet, frames.
+        sound: (c, t, f) of a latent of sound that is packed behind the video's; empty for none.
         mixes: whether convolutions spread a patch over its neighbours before any attention.
         pooled: width of the pooled text, 0 for none.
         extras: further entries of the conditioning.
@@ -116,6 +122,7 @@ class Family:
     call: Callable = lambda block: block
     chosen: Optional[dict] = None
     batch: int = 2
+    sound: tuple = ()
     mixes: bool = False
     pooled: int = 8
     text_dim: int = 16
@@ -423,6 +430,14 @@ FAMILIES = [
         (128, 3, 5, 7), (1, 1, 1), first=image_first, call=every_other, extras={"attention_mask": ALL_TEXT},
     ),
     Family(
+        "LTX-2 (video alone)", "LTXAV", LTXAV, (128, 3, 5, 7), (1, 1, 1), first=image_first, call=every_other,
+        text_dim=2 * 48, extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "LTX-2 (video and sound)", "LTXAV", LTXAV, (128, 3, 5, 7), (1, 1, 1), first=image_first,
+        call=lambda block: 6 * block, sound=(8, 9, 16), text_dim=2 * 48, extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
         "Cosmos 1", "CosmosT2V",
         {**PREDICT2, "image_model": "cosmos", "block_config": "FA-CA-MLP", "block_x_format": "THWBD",
          "affline_emb_norm": True, "extra_per_block_abs_pos_emb": True,
@@ -519,6 +534,20 @@ def _known(config, network, unet_config):
         return unet_config
     known = parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters
     return {name: value for name, value in unet_config.items() if name in {*known, "image_model", "dtype"}}
+
+
+def latent_of(*streams):
+    """A latent of one stream, or what the host packs several into."""
+    if len(streams) == 1:
+        return streams[0]
+    from comfy.nested_tensor import NestedTensor
+
+    return NestedTensor(streams)
+
+
+def empty_latent(family):
+    streams = (family.latent, *([family.sound] if family.sound else ()))
+    return latent_of(*(torch.zeros(family.batch, *shape) for shape in streams))
 
 
 def conditioning(family, seed=0, batch=1):

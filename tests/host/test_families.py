@@ -8,7 +8,7 @@ import comfy.sample
 import pytest
 import torch
 from attention_calls import attention_calls, received_by_brute_force
-from families import FAMILIES, available, build, conditioning
+from families import FAMILIES, available, build, conditioning, empty_latent, latent_of
 
 from real_host import RealHost  # isort: skip
 
@@ -18,7 +18,7 @@ EVALUATION = "self_attention_guidance_evaluation"
 
 def sample(model, family, cfg, steps=2):
     positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
-    latent = torch.zeros(family.batch, *family.latent)
+    latent = empty_latent(family)
     return RealHost().sample(model, positive, negative, latent, cfg=cfg, steps=steps, scheduler="simple")
 
 
@@ -57,6 +57,10 @@ def outcome(family_name, guide):
         logger.removeHandler(heard)
     neutral, plain = sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
     return ("refused" if heard.messages else "guided"), heard.messages, guided, neutral, plain
+
+
+def streams(latent):
+    return latent.unbind() if getattr(latent, "is_nested", False) else [latent]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -45,6 +45,7 @@ _LUMINA = JointLayout(
     ("layers",), multiple="pad_tokens_multiple", prelude=("context_refiner", "noise_refiner"),
     unknown_with=("siglip_feats",),
 )  # fmt: skip
+_LTX = CrossLayout(("transformer_blocks",), patch=(1, 1, 1))
 _WAN = CrossLayout(before=("reference_latent",), needs=("ref_conv",), others=True)
 
 # fmt: off
@@ -100,7 +101,8 @@ LAYOUTS: dict[str, Layout] = {
     "comfy.ldm.wan.model.SCAILWanModel": CrossLayout(before=("reference_latent",), others=True),
     "comfy.ldm.wan.model.SCAIL2WanModel": CrossLayout(before=("reference_latent",), others=True),
     "comfy.ldm.wan.model_animate.AnimateWanModel": _WAN,
-    "comfy.ldm.lightricks.model.LTXVModel": CrossLayout(("transformer_blocks",), patch=(1, 1, 1)),
+    "comfy.ldm.lightricks.model.LTXVModel": _LTX,
+    "comfy.ldm.lightricks.av_model.LTXAVModel": _LTX,
     "comfy.ldm.cosmos.model.GeneralDIT": CrossLayout(patch=_COSMOS),
     "comfy.ldm.cosmos.predict2.MiniTrainDIT": CrossLayout(patch=_COSMOS),
     "comfy.ldm.anima.model.Anima": CrossLayout(patch=_COSMOS),
