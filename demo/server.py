@@ -29,13 +29,13 @@ class Server:
     def __init__(self, process: subprocess.Popen, port: int, log: Path) -> None:
         self.process = process
         self.log = log
-        self._address = f"http://127.0.0.1:{port}"
+        self.address = f"http://127.0.0.1:{port}"
         # No handler of the environment: a proxy set there must not see loopback requests.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str) -> bytes:
         """The body of an answer."""
-        with self._opener.open(self._address + path, timeout=30) as answer:
+        with self._opener.open(self.address + path, timeout=30) as answer:
             return answer.read()
 
     def get_json(self, path: str):
@@ -55,10 +55,10 @@ class Server:
                 time.sleep(0.3)
         raise self._failure(f"ComfyUI did not answer within {START_SECONDS} s")
 
-    def queue(self, prompt: dict) -> str:
-        """Queue a workflow in the API format and return its id."""
-        body = json.dumps({"prompt": prompt}).encode()
-        request = urllib.request.Request(self._address + "/prompt", body, {"Content-Type": "application/json"})
+    def queue(self, prompt: dict, **more: str) -> str:
+        """Queue a workflow in the API format and return its id; `more` goes with it, as a client_id."""
+        body = json.dumps({"prompt": prompt, **more}).encode()
+        request = urllib.request.Request(self.address + "/prompt", body, {"Content-Type": "application/json"})
         try:
             with self._opener.open(request, timeout=30) as answer:
                 return json.loads(answer.read())["prompt_id"]

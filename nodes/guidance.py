@@ -5,9 +5,11 @@ from dataclasses import fields
 from comfy_api.latest import io
 
 from ..sag_core import Settings, declarations
-from .adapter import guide_model, supported
+from .adapter import Trace, guide_model, is_wanted, recorded_in, supported, told_on
 
 CATEGORY = "guidance/self-attention"
+TRACE = io.Custom("SAG_TRACE")
+TRACE_OUTPUT = 1  # behind the model
 WIDGETS = {float: io.Float, int: io.Int, bool: io.Boolean, str: io.String}
 
 
@@ -35,8 +37,35 @@ def _model():
     return io.Model.Input("model", tooltip="The model to guide.")
 
 
-def _guided_model():
+def guided_model_output():
     return io.Model.Output(display_name="model", tooltip="The guided model, for any sampler or guider.")
+
+
+def trace_output():
+    return TRACE.Output(
+        display_name="trace",
+        tooltip="What guidance did at each step, for SAG Mask Preview. Recorded only while something is connected.",
+    )
+
+
+def _status(node):
+    """Who tells under a node how guidance went; nobody where no host runs the node."""
+    return [told_on(node.hidden.unique_id)] if node.hidden else []
+
+
+class TracedNode(io.ComfyNode):
+    """A node that guides a model and puts out a trace behind it."""
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        # A model that was not recorded is of no use to who connects the trace later: it is to be made anew.
+        return is_wanted(TRACE_OUTPUT)
+
+    @classmethod
+    def guide(cls, model, settings: Settings, mask=None):
+        trace = Trace()
+        watches = [recorded_in(trace)] if is_wanted(TRACE_OUTPUT) else []
+        return guide_model(model, settings, mask=mask, watches=[*watches, *_status(cls)]), trace
 
 
 class SAGSelfAttentionGuidance(io.ComfyNode):
@@ -52,16 +81,18 @@ class SAGSelfAttentionGuidance(io.ComfyNode):
                 "Costs one extra model evaluation per step. Place it between the model loader and any sampler."
             ),
             inputs=[_model(), *_settings_inputs("scale", "blur_sigma")],
-            outputs=[_guided_model()],
+            outputs=[guided_model_output()],
+            hidden=[io.Hidden.unique_id],
             **supported(io.Schema, search_aliases=["sag", "self attention guidance", "blur guidance"]),
         )
 
     @classmethod
     def execute(cls, model, scale, blur_sigma):
-        return io.NodeOutput(guide_model(model, Settings(scale=scale, blur_sigma=blur_sigma)))
+        settings = Settings(scale=scale, blur_sigma=blur_sigma)
+        return io.NodeOutput(guide_model(model, settings, watches=_status(cls)))
 
 
-class SAGSelfAttentionGuidanceAdvanced(io.ComfyNode):
+class SAGSelfAttentionGuidanceAdvanced(TracedNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -77,10 +108,11 @@ class SAGSelfAttentionGuidanceAdvanced(io.ComfyNode):
                 *_settings_inputs(),
                 io.Mask.Input("mask", optional=True, tooltip="Guide only here. Any size; several masks are cycled."),
             ],
-            outputs=[_guided_model()],
+            outputs=[guided_model_output(), trace_output()],
+            hidden=[io.Hidden.unique_id],
             **supported(io.Schema, search_aliases=["sag advanced", "self attention guidance advanced"]),
         )
 
     @classmethod
     def execute(cls, model, mask=None, **settings):
-        return io.NodeOutput(guide_model(model, Settings(**settings), mask=mask))
+        return io.NodeOutput(*cls.guide(model, Settings(**settings), mask))

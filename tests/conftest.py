@@ -1,4 +1,4 @@
-"""Loads the pack, its core and its demo from this folder, as ComfyUI does: by path, whatever the folder is called."""
+"""Loads the pack, its core, its demo and its pictures from this folder, as ComfyUI does: by path, not by its name."""
 
 import importlib.util
 import sys
@@ -22,3 +22,4 @@ def load_package(name: str, folder: Path):
 
 load_package("sag_core", ROOT / "sag_core")
 load_package("demo", ROOT / "demo")
+load_package("pictures", ROOT / "nodes" / "pictures")

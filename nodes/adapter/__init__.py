@@ -12,16 +12,22 @@ branches.py    the branch that is guided: its entries, its attention map, its re
 windows.py     one map of several context windows
 streams.py     latents that pack a video and its sound: the first is guided
 region.py      the MASK a user draws, as weights on the latent
-watching.py    what a guided step was, for a preview, a trace or a status line
+watching.py    what a guided step was, for whoever looks on
+trace.py       who keeps what guidance did, for a preview
+status.py      who says on the node how guidance went
+steps.py       which step of the sampler an evaluation belongs to
 
 Beside it:
 
+prompt.py      where we are in the prompt that the server runs
 demo.py        the demo model as the host's own objects
 schema.py      fields of a node's schema that older hosts do not know
 """
 
 from .patch import guide_model
 from .schema import supported
+from .status import told_on
+from .trace import Trace, is_wanted, recorded_in
 from .watching import GuidedStep, Watch
 
-__all__ = ["GuidedStep", "Watch", "guide_model", "supported"]
+__all__ = ["GuidedStep", "Trace", "Watch", "guide_model", "is_wanted", "recorded_in", "supported", "told_on"]

@@ -203,7 +203,7 @@ class Run:
                 if plan.fresh:
                     asking.append(listener)
         self.guided += bool(asking)
-        return Evaluation(self, self._evaluations, plans, asking, positives)
+        return Evaluation(self, self._evaluations, sigma, plans, asking, positives)
 
 
 class Evaluation:
@@ -211,16 +211,24 @@ class Evaluation:
 
     Attributes:
         number: in the run, from 1.
+        sigma: its noise level.
         plans: by node, of those that do something.
         statistics: by block, what is wanted of its attention.
         asks: whether any node asks the model.
     """
 
     def __init__(
-        self, run: Run, number: int, plans: dict[Hashable, Plan], asking: list[Listener], positives: list[Entry]
+        self,
+        run: Run,
+        number: int,
+        sigma: float,
+        plans: dict[Hashable, Plan],
+        asking: list[Listener],
+        positives: list[Entry],
     ) -> None:
         self.run = run
         self.number = number
+        self.sigma = sigma
         self.plans = plans
         self.asks = bool(asking)
         self.statistics: dict[Block, list[Callable]] = {}
@@ -229,7 +237,7 @@ class Evaluation:
                 statistics = self.statistics.setdefault(block, [])
                 if listener.statistic not in statistics:
                     statistics.append(listener.statistic)
-        self._branches = {listener.branch for listener in asking}
+        self._branches = {listener.branch for listener in asking if listener.blocks}
         self._positives = {entry["uuid"] for entry in positives}
         self._positive_ids = {id(entry) for entry in positives}
         self._others_seen = False

@@ -123,8 +123,7 @@ def _guidance(settings: Settings, listener: Listener, region: Optional[Tensor]):
         )
         if listener.watches:
             strength = (guided - unguided).flatten(1).norm(dim=1) / unguided.flatten(1).norm(dim=1)
-            sigma = args["sigma"].max().item()
-            step = GuidedStep(evaluation.number, sigma, attention, blurred, term, plan.scale, strength)
+            step = GuidedStep(evaluation.number, evaluation.sigma, attention, blurred, term, plan.scale, strength)
             for watch in listener.watches:
                 watch.guided(step)
         return streams.put(denoised, guided)

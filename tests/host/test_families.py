@@ -55,8 +55,9 @@ def outcome(family_name, guide):
         guided = sample(guide(model), family, cfg=4.0)
     finally:
         logger.removeHandler(heard)
-    neutral, plain = sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
-    return ("refused" if heard.messages else "guided"), heard.messages, guided, neutral, plain
+    latents = guided, sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
+    video = (streams(latent)[0] for latent in latents)
+    return ("refused" if heard.messages else "guided"), heard.messages, *video
 
 
 def streams(latent):
@@ -105,7 +106,7 @@ def test_the_recorded_map_is_that_of_the_q_and_k_that_the_model_used(guided_fami
     image = math.prod(family.grid)
     guided, seen = spied(guide(model))
     with attention_calls(model.model.diffusion_model) as passes:
-        assert sample(guided, family, cfg, steps=1).isfinite().all()
+        assert all(stream.isfinite().all() for stream in streams(sample(guided, family, cfg, steps=1)))
     (here,) = seen
     assert {block for _, block, _ in here.maps} == set(family.chosen)
     assert len({key for key, _, _ in here.maps}) == 1
@@ -127,7 +128,9 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
     if family.mixes:
         pytest.skip("convolutions spread the patch before the first attention")
     place = (*(min(1, frames - 1) for frames in family.grid[:-2]), 1, family.grid[-1] - 2)  # (t, row, column)
-    noise = torch.randn(1, *family.latent, generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, *family.latent, generator=random)
+    sound = [torch.randn(1, *family.sound, generator=random)] if family.sound else []
     changed = noise.clone()
     changed[(..., *(slice(at * side, (at + 1) * side) for at, side in zip(place, family.patch)))] *= -3
 
@@ -135,7 +138,7 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
     keys = []
     for latent in (noise, changed):
         with attention_calls(model.model.diffusion_model) as passes:
-            one_step(model, family, latent)
+            one_step(model, family, latent_of(latent, *sound))
         keys.append(passes[0][family.call(0)].k)
     difference = (keys[0] - keys[1]).square().sum(-1)
     token = int((difference.sum(1) if difference.ndim == 3 else difference)[0].argmax())
@@ -149,7 +152,7 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
 
     guided, seen = spied(guide(model))
     with attention_calls(model.model.diffusion_model, look_at_token):
-        one_step(guided, family, noise)
+        one_step(guided, family, latent_of(noise, *sound))
     assert len(seen[0].maps) == len(family.chosen)
     for recorded in seen[0].maps.values():
         peak = torch.unravel_index(recorded.received[0].argmax(), recorded.grid)
@@ -159,9 +162,21 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
 
 def one_step(model, family, noise):
     positive = conditioning(family, seed=1)
-    comfy.sample.sample(
-        model, noise, 1, 1.0, "euler", "simple", positive, positive, torch.zeros_like(noise), disable_pbar=True
+    empty = latent_of(*(torch.zeros_like(stream) for stream in streams(noise)))
+    comfy.sample.sample(model, noise, 1, 1.0, "euler", "simple", positive, positive, empty, disable_pbar=True)
+
+
+def test_the_sound_that_is_packed_with_a_video_stays_as_it_is(guide):
+    """In one step bit for bit; the next step hears it with the guided video beside it."""
+    family = next((family for family in HERE if family.sound), None)
+    if family is None:
+        pytest.skip("this host packs no sound with a video")
+    model = build(family)
+    (video, sound), (plain_video, plain_sound) = (
+        streams(sample(m, family, cfg=4.0, steps=1)) for m in (guide(model), model)
     )
+    assert torch.equal(sound, plain_sound)
+    assert (video - plain_video).abs().max() > 1e-3 * plain_video.abs().max()
 
 
 @pytest.mark.parametrize("name", ["Flux.1 dev", "Wan 2.1 text to video", "Kandinsky 5 video"])

@@ -73,7 +73,22 @@ class Schema:
             raise ValueError(f"ids of inputs and outputs must be unique, but {repeated} are not")
 
 
+class Hidden(str, Enum):
+    unique_id = "UNIQUE_ID"
+    prompt = "PROMPT"
+
+
+class MultiType:
+    class Input(_Declared):
+        parameters = {"id": Parameter.empty, "types": Parameter.empty, **_BASE}
+
+        def get_io_type(self):
+            return ",".join(kind.io_type for kind in self.types)
+
+
 class ComfyNode(ABC):
+    hidden = None
+
     @classmethod
     @abstractmethod
     def define_schema(cls):
@@ -118,6 +133,8 @@ io = SimpleNamespace(
     NodeOutput=NodeOutput,
     NumberDisplay=NumberDisplay,
     Custom=_declare,
+    Hidden=Hidden,
+    MultiType=MultiType,
     Model=_declare("MODEL"),
     Mask=_declare("MASK"),
     Image=_declare("IMAGE"),
@@ -146,3 +163,5 @@ io = SimpleNamespace(
         {"id": None, "display_name": None, "options": None, "tooltip": None, "is_output_list": False},
     ),
 )
+
+ui = SimpleNamespace(PreviewImage=lambda image, cls=None: SimpleNamespace(image=image))
