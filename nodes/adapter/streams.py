@@ -1,4 +1,4 @@
-"""Latents that pack several streams, such as a video and its sound: the first is guided, the others stay as they are."""
+"""Latents that pack several streams, such as a video and its sound: the first is guided, the others stay."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
