@@ -15,6 +15,7 @@ from .recording import without_recording
 from .streams import streams_of
 
 SIDES = (("uncond", "unconditional"), ("empty_cond", "unconditional"), ("cond", "conditional"))
+WITHOUT_ATTENTION = "mask_mode global_blur of the Advanced node needs no attention"
 
 
 class NotGuidable(Exception):
@@ -178,7 +179,10 @@ def _readable(here: Pass, branch: Branch, key: MapKey, part: Tensor) -> Attentio
     recorded = here.maps.get(key)
     if recorded is None:
         kind = type(getattr(branch.model, "diffusion_model", None)).__name__
-        raise NotGuidable(f"the self-attention of this model ({kind}) was not seen at this step")
+        raise NotGuidable(
+            f"the self-attention of this model ({kind}) was not seen: another node computes it, or something in the "
+            f"prompt changes the model's tokens ({WITHOUT_ATTENTION})"
+        )
     if isinstance(recorded, Unreadable):
         raise NotGuidable(recorded.reason)
     if recorded.latent_size != tuple(part.shape[2:]) or recorded.received.shape[0] != part.shape[0]:

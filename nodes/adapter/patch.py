@@ -10,6 +10,7 @@ from torch import Tensor
 from ...sag_core import MASK_MODES, Settings, degradation_mask, finite_samples, guidance_term, steer
 from .blocks import parse_blocks
 from .branches import (
+    WITHOUT_ATTENTION,
     NotGuidable,
     View,
     branch_map,
@@ -71,7 +72,8 @@ def _blocks(network, settings: Settings) -> tuple[tuple[Block, ...], Optional[st
     """The blocks to read, and what there is to say about them."""
     layout = layout_for(network)
     if layout is None:
-        return (), f"models of the kind {type(network).__name__} are not supported; the image is not guided"
+        kind = type(getattr(network, "_orig_mod", network)).__name__
+        return (), f"the attention of this model ({kind}) cannot be read; the image is not guided ({WITHOUT_ATTENTION})"
     if settings.reads_blocks_by_itself:
         return layout.automatic(network)
     return parse_blocks(settings.attention_blocks, layout.blocks(network)), None
@@ -193,7 +195,7 @@ def _mask(
             return lay_together(here, branch, lambda part, one: branch_map(part, one, view, sigma), handler, sigma)
         return branch_map(here, branch, view, sigma)
 
-    if listener.statistic is None and here.skips(branch):
+    if here.skips(branch):
         raise NotGuidable("the model was not called at this step; another node answered in its stead")
     return degradation_mask(settings, streams_of(branch.entries).first(branch.prediction), attention, number)
 

@@ -92,7 +92,18 @@ def test_a_family_is_guided_or_refused_with_one_warning_that_names_it(family, gu
         assert (guided - plain).abs().max() > 1e-3 * plain.abs().max()
     else:
         assert len(messages) == 1 and type(build(family).model.diffusion_model).__name__ in messages[0]
+        assert "mask_mode global_blur" in messages[0]
         assert torch.equal(guided, plain)
+
+
+def test_what_a_refusal_advises_works(advanced, guide, caplog):
+    refused = [family for family in HERE if outcome(family.name, guide)[0] == "refused"]
+    caplog.clear()
+    for family in refused:
+        image = streams(sample(advanced(build(family), mask_mode="global_blur"), family, cfg=4.0))[0]
+        plain = outcome(family.name, guide)[-1]
+        assert image.isfinite().all() and (image - plain).abs().max() > 1e-3 * plain.abs().max()
+    assert not [record for record in caplog.records if record.name == "self-attention-guidance"]
 
 
 def test_scale_0_changes_no_bit(family, guide):
