@@ -545,9 +545,9 @@ def latent_of(*streams):
     return NestedTensor(streams)
 
 
-def empty_latent(family):
+def empty_latent(family, batch):
     streams = (family.latent, *([family.sound] if family.sound else ()))
-    return latent_of(*(torch.zeros(family.batch, *shape) for shape in streams))
+    return latent_of(*(torch.zeros(batch, *shape) for shape in streams))
 
 
 def conditioning(family, seed=0, batch=1):

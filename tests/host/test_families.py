@@ -16,9 +16,9 @@ HERE = [family for family in FAMILIES if available(family)]
 EVALUATION = "self_attention_guidance_evaluation"
 
 
-def sample(model, family, cfg, steps=2):
+def sample(model, family, cfg, steps=2, batch=None):
     positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
-    latent = empty_latent(family)
+    latent = empty_latent(family, batch or family.batch)
     return RealHost().sample(model, positive, negative, latent, cfg=cfg, steps=steps, scheduler="simple")
 
 
