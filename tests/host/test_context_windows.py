@@ -113,9 +113,8 @@ def test_one_window_over_everything_is_the_whole_latent(guide, caplog, name, dim
 def test_a_place_gets_the_average_of_the_windows_that_cover_it(guide, node_classes, caplog, name, dim):
     family = family_named(name)
     model, steps = build(family), []
-    adapter = importlib.import_module(
-        ".adapter", node_classes["SAGSelfAttentionGuidance"].__module__.rpartition(".")[0]
-    )
+    package = node_classes["SAGSelfAttentionGuidance"].__module__.rsplit(".", 2)[0]
+    adapter, core = (importlib.import_module(f"{package}.{name}") for name in ("nodes.adapter", "sag_core"))
     watch = adapter.Watch(lambda schedule: None, steps.append, lambda message: None, lambda: None)
     size, overlap = (2, 1) if family.latent[dim - 1] == 3 else (8, 2)
 
