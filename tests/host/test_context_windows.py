@@ -23,6 +23,8 @@ def video_named(name):
     family = family_named(name)
     if family.sound and not hasattr(windows, "WindowingState"):
         pytest.skip("this host cannot cut packed latents into windows")
+    if "VACE" in name and "vace_context" not in inspect.getsource(windows):
+        pytest.skip("this host does not cut VACE's streams into windows")
     return family
 
 
