@@ -319,11 +319,14 @@ def test_a_model_of_an_unknown_kind_runs_on_unguided_with_one_warning(host, guid
 
 
 def test_attention_that_cannot_be_read_leaves_the_image_unguided_with_one_warning(host, guide, caplog):
-    """A patch that cuts the queries into tiles, as HyperTile does."""
+    """A patch that cuts queries and keys into tiles, in an order that nobody tells."""
 
     def tiles(n, context, value, extra_options):
         if extra_options["block"] == ("middle", 0):
-            n = n.reshape(n.shape[0] * 2, n.shape[1] // 2, n.shape[2])
+            n, context, value = (
+                None if x is None else x.reshape(x.shape[0] * 2, x.shape[1] // 2, x.shape[2])
+                for x in (n, context, value)
+            )
         return n, context, value
 
     def whole(n, extra_options):

@@ -12,8 +12,10 @@ from ...sag_core import average_maps, shuffled_tokens, upsample_map
 from .evaluation import AttentionMap, Branch, Entry, EntryKey, Evaluation, MapKey, Pass, Unreadable, active
 from .layouts import Block
 from .recording import without_recording
+from .streams import streams_of
 
 SIDES = (("uncond", "unconditional"), ("empty_cond", "unconditional"), ("cond", "conditional"))
+WITHOUT_ATTENTION = "mask_mode global_blur of the Advanced node needs no attention"
 
 
 class NotGuidable(Exception):
@@ -80,7 +82,10 @@ def branch_map(here: Pass, branch: Branch, view: View, sigma: Tensor) -> Tensor:
     Raises:
         NotGuidable: an entry whose attention was not seen, with the reason.
     """
-    x = here.x
+    streams = streams_of(branch.entries)
+    x = streams.first(here.x)
+    if streams.shapes and any("area" in entry or "mask" in entry for entry in branch.entries):
+        raise NotGuidable("areas and masks of prompts say nothing of one stream of a packed latent")
     total = x.new_zeros((x.shape[0], 1, *x.shape[2:]), dtype=torch.float32)
     weights = torch.zeros_like(total)
     # Default entries come last: they get what the others leave, and are not evaluated where nothing is left.
@@ -174,7 +179,10 @@ def _readable(here: Pass, branch: Branch, key: MapKey, part: Tensor) -> Attentio
     recorded = here.maps.get(key)
     if recorded is None:
         kind = type(getattr(branch.model, "diffusion_model", None)).__name__
-        raise NotGuidable(f"the self-attention of this model ({kind}) was not seen at this step")
+        raise NotGuidable(
+            f"the self-attention of this model ({kind}) was not seen: another node computes it, or something in the "
+            f"prompt changes the model's tokens ({WITHOUT_ATTENTION})"
+        )
     if isinstance(recorded, Unreadable):
         raise NotGuidable(recorded.reason)
     if recorded.latent_size != tuple(part.shape[2:]) or recorded.received.shape[0] != part.shape[0]:

@@ -30,6 +30,7 @@ from .evaluation import (
     active,
 )
 from .layouts import Block, Layout, NetworkCall, Tokens, layout_for
+from .streams import streams_in
 
 NAME = "self_attention_guidance"
 LISTENERS = f"{NAME}_listeners"  # tuple of Listener, one a node; a tuple, because the host joins lists when it merges
@@ -90,6 +91,9 @@ class Recording:
     ) -> Union[AttentionMap, Unreadable]:
         queries, keys = q.shape[-2], k.shape[-2]
         image = math.prod(tokens.grid)
+        tiles = q.shape[0] // self._batch
+        if tiles > 1 and q.ndim == k.ndim == 3 and k.shape[0] == self._batch and tiles * queries == keys == image:
+            return self._read_tiles(q, k, heads, tokens, rows, statistic, scale, tiles)
         if q.shape[0] != self._batch or k.shape[0] != self._batch:
             return Unreadable(
                 f"another patch reshapes the attention of block {tokens.block} "
@@ -110,6 +114,19 @@ class Recording:
             return Unreadable(f"the attention of block {tokens.block} cannot be read: {problem}")
         with _outside_memory_plan():
             return AttentionMap(received.clone(), tokens.grid, self._call.latent_size)
+
+    def _read_tiles(
+        self, q: Tensor, k: Tensor, heads: int, tokens: Tokens, rows: slice, statistic: Callable, scale, tiles: int
+    ) -> AttentionMap:
+        """Queries that another node cut into tiles, as HyperTile does: the host cuts the keys, which kept their order,
+        into as many pieces, and each tile sees one of them.
+        """
+        rows = slice(rows.start * tiles, rows.stop * tiles)
+        pieces = k.reshape(len(q), -1, k.shape[-1])
+        received = statistic(q[rows], pieces[rows], heads, scale=scale, max_queries=MAX_QUERIES)
+        with _outside_memory_plan():
+            received = received.reshape(-1, k.shape[1]).clone()
+        return AttentionMap(received, tokens.grid, self._call.latent_size)
 
 
 def listen(model_options: dict[str, Any], listener: Listener) -> None:
@@ -226,7 +243,8 @@ def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=No
     if evaluation is not None and here is not None:
         _note_whether_it_runs(options, here, entries)
         if layout is not None and entries and x.shape[0] % len(entries) == 0:
-            call = NetworkCall(layout, network, tuple(x.shape[2:]), kwargs)
+            latent = streams_in(kwargs.get("latent_shapes")).first(x)
+            call = NetworkCall(layout, network, tuple(latent.shape[2:]), kwargs)
             recording = Recording(here, wanted, evaluation.statistics, call, x.shape[0], entries)
             if recording.lacks_anything():
                 options[RECORDING] = recording
