@@ -24,6 +24,11 @@ def _hunyuan_video_end(network: Network) -> str:
     return "first" if getattr(network.double_blocks[0], "flipped_img_txt", False) else "last"
 
 
+def _wan_calls(call: NetworkCall) -> int:
+    """Image-to-video models have a second cross-attention, to an image's embedding."""
+    return 3 if hasattr(call.network.blocks[0].cross_attn, "k_img") else 2
+
+
 def _vace_calls(call: NetworkCall) -> int:
     """Behind some blocks, VACE's own blocks read its streams, as many tokens as the image has."""
     streams = call.arguments["vace_context"].shape[1]
@@ -46,7 +51,7 @@ _LUMINA = JointLayout(
     unknown_with=("siglip_feats",),
 )  # fmt: skip
 _LTX = CrossLayout(("transformer_blocks",), patch=(1, 1, 1))
-_WAN = CrossLayout(before=("reference_latent",), needs=("ref_conv",), others=True)
+_WAN = CrossLayout(before=("reference_latent",), needs=("ref_conv",), others=True, calls=_wan_calls)
 
 # fmt: off
 # A subclass of a transformer may read its tokens in another order, so a line holds for its very class.

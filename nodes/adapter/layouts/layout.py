@@ -31,7 +31,7 @@ class NetworkCall:
     """
 
     def __init__(
-        self, layout: "Layout", network: nn.Module, latent_size: tuple[int, ...], arguments: Mapping[str, Any]
+        self, layout: "Layout", network: Network, latent_size: tuple[int, ...], arguments: Mapping[str, Any]
     ) -> None:
         self.network = network
         self.latent_size = latent_size
