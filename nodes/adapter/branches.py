@@ -22,6 +22,10 @@ class NotGuidable(Exception):
     """Why this step cannot be guided."""
 
 
+class NotAnsweredByTheModel(NotGuidable):
+    """A step cache or the like answered the re-run, with what it had kept of another latent."""
+
+
 class View(NamedTuple):
     """Which attention a node looks at, and how it is laid out on the latent."""
 
@@ -113,14 +117,24 @@ def branch_map(here: Pass, branch: Branch, view: View, sigma: Tensor) -> Tensor:
 
 
 def evaluate(
-    branch: Branch, x: Tensor, sigma: Tensor, model_options: dict[str, Any], node: uuid.UUID, whole_batch: bool = False
+    branch: Branch,
+    x: Tensor,
+    sigma: Tensor,
+    model_options: dict[str, Any],
+    node: uuid.UUID,
+    blocks: tuple[Block, ...],
+    whole_batch: bool = False,
 ) -> Tensor:
     """Evaluate the branch at another latent, as the host did, with recording off and under names of its own.
 
     The names (uuids) keep step caches, which know entries by name, from mistaking this pass for the main one.
 
     Args:
+        blocks: those that a call of the network must come to.
         whole_batch: evaluate the other branches beside it too, for nodes that let the rows of a batch mix.
+
+    Raises:
+        NotAnsweredByTheModel: no call of the network came to all of these blocks.
     """
     conds = [
         [{**entry, "uuid": uuid.uuid5(node, str(entry["uuid"]))} for entry in entries]
@@ -128,12 +142,15 @@ def evaluate(
         else None
         for place, entries in enumerate(branch.conds)
     ]
-    model_options = without_recording(model_options)
+    reached: list[set[Block]] = []
+    model_options = without_recording(model_options, reached.append)
     if branch.way is None:
         out = comfy.samplers.calc_cond_batch(branch.model, conds, x, sigma, model_options)
     else:
         call = {"conds": conds, "input": x, "sigma": sigma, "model": branch.model, "model_options": model_options}
         out = branch.way(call)
+    if blocks and not any(one.issuperset(blocks) for one in reached):
+        raise NotAnsweredByTheModel("another node, such as a step cache, answers in the model's stead")
     return out[branch.place]
 
 

@@ -139,6 +139,8 @@ class Run:
         terms: the last guidance term of each node that reuses it.
         guided: evaluations in which a node asked the model, so far.
         whole_batch: whether re-runs evaluate all branches together, because another node lets them mix.
+        around: whether re-runs go around another node's wrapper of the model, because it answers from a cache.
+        answered_by_others: whether there is no way around it.
     """
 
     def __init__(self, listeners: Sequence[Listener], led: bool = True) -> None:
@@ -149,6 +151,8 @@ class Run:
         self.terms: dict[Hashable, Tensor] = {}
         self.guided = 0
         self.whole_batch = False
+        self.around = False
+        self.answered_by_others = False
         self._listeners = tuple(listeners)
         self._watches = tuple(watch for listener in listeners for watch in listener.watches)
         self._led = led

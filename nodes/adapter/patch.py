@@ -11,6 +11,7 @@ from ...sag_core import MASK_MODES, Settings, degradation_mask, finite_samples, 
 from .blocks import parse_blocks
 from .branches import (
     WITHOUT_ATTENTION,
+    NotAnsweredByTheModel,
     NotGuidable,
     View,
     branch_map,
@@ -19,7 +20,7 @@ from .branches import (
     others_may_mix_branches,
     reproduces,
 )
-from .evaluation import Branch, Evaluation, Listener, Pass, logger
+from .evaluation import Branch, Evaluation, Listener, Pass, Run, logger
 from .layouts import Block, layout_for
 from .recording import current_evaluation, listen
 from .region import check_mask, region_on
@@ -160,7 +161,7 @@ def _term(
 
     def denoise(x_bar: Tensor) -> Tensor:
         latent = streams.put(args["input"], x_bar)
-        return streams.first(evaluate(branch, latent, sigma, args["model_options"], listener.node, whole_batch))
+        return streams.first(_ask(branch, latent, args, listener, run, whole_batch))
 
     term = guidance_term(
         x,
@@ -215,8 +216,7 @@ def _whole_batch(here: Pass, branch: Branch, evaluation: Evaluation, args: dict[
         return run.whole_batch
 
     def answers_alike(whole_batch: bool) -> bool:
-        answer = evaluate(branch, here.x, args["sigma"], args["model_options"], listener.node, whole_batch)
-        return reproduces(branch, here.x, answer)
+        return reproduces(branch, here.x, _ask(branch, here.x, args, listener, run, whole_batch))
 
     if not answers_alike(whole_batch=False):
         run.whole_batch = answers_alike(whole_batch=True)
@@ -225,6 +225,31 @@ def _whole_batch(here: Pass, branch: Branch, evaluation: Evaluation, args: dict[
         else:
             run.warn("another node changes the model's answers from call to call, and guidance with them")
     return run.whole_batch
+
+
+def _ask(branch: Branch, x: Tensor, args: dict[str, Any], listener: Listener, run: Run, whole_batch: bool) -> Tensor:
+    """Re-run a branch, around a wrapper of the model that answers from a cache in its stead.
+
+    Around it only if the model then predicts what it predicted through it, and if there is no such way never again: a
+    cache that is asked too often answers differently.
+    """
+    options, sigma = args["model_options"], args["sigma"]
+    if run.answered_by_others:
+        raise NotAnsweredByTheModel("another node, such as a step cache, answers in the model's stead")
+    without = {name: value for name, value in options.items() if name != "model_function_wrapper"}
+    try:
+        return evaluate(
+            branch, x, sigma, without if run.around else options, listener.node, listener.blocks, whole_batch
+        )
+    except NotAnsweredByTheModel:
+        run.answered_by_others = True
+        if run.around or len(without) == len(options):
+            raise
+        answer = evaluate(branch, args["input"], sigma, without, listener.node, listener.blocks, whole_batch)
+        if not reproduces(branch, args["input"], answer):
+            raise
+    run.around, run.answered_by_others = True, False
+    return _ask(branch, x, args, listener, run, whole_batch)
 
 
 def _image_share(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ RUN = f"{NAME}_run"
 EVALUATION = f"{NAME}_evaluation"
 PASS = f"{NAME}_pass"  # with the entries of it that are recorded
 RECORDING = f"{NAME}_recording"
+REACHED = f"{NAME}_reached"
 LAYOUT = f"{NAME}_layout"
 OVERRIDE = "optimized_attention_override"
 PREVIOUS_OVERRIDE = f"{NAME}_previous_override"
@@ -129,6 +130,19 @@ class Recording:
         return AttentionMap(received, tokens.grid, self._call.latent_size)
 
 
+class Witness:
+    """Which blocks a call of the network has come to."""
+
+    def __init__(self, call: NetworkCall) -> None:
+        self.blocks: set[Block] = set()
+        self._call = call
+
+    def observe(self, q: Tensor, k: Tensor, heads: int, transformer_options: Mapping[str, Any], mask=None, scale=None):
+        tokens = self._call.next(q, k, transformer_options)
+        if tokens is not None:
+            self.blocks.add(tokens.block)
+
+
 def listen(model_options: dict[str, Any], listener: Listener) -> None:
     """Have recorded what a listener wants in every run with these model options (a patcher's own copy)."""
     transformer_options = model_options.setdefault("transformer_options", {})
@@ -149,9 +163,13 @@ def current_evaluation(model_options: Mapping[str, Any]) -> Optional[Evaluation]
     return model_options.get("transformer_options", {}).get(EVALUATION)
 
 
-def without_recording(model_options: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the model options under which nothing is recorded."""
-    return _with(model_options, {EVALUATION: None})
+def without_recording(model_options: dict[str, Any], reached: Callable[[set[Block]], None]) -> dict[str, Any]:
+    """A copy of the model options under which nothing is recorded.
+
+    Args:
+        reached: given a set for every call of the network, which holds the blocks that the call has come to.
+    """
+    return _with(model_options, {EVALUATION: None, REACHED: reached})
 
 
 def _with(model_options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -242,13 +260,16 @@ def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=No
     options[RECORDING] = None
     if evaluation is not None and here is not None:
         _note_whether_it_runs(options, here, entries)
-        if layout is not None and entries and x.shape[0] % len(entries) == 0:
-            latent = streams_in(kwargs.get("latent_shapes")).first(x)
-            call = NetworkCall(layout, network, tuple(latent.shape[2:]), kwargs)
+    if layout is not None:
+        latent = streams_in(kwargs.get("latent_shapes")).first(x)
+        call = NetworkCall(layout, network, tuple(latent.shape[2:]), kwargs)
+        if evaluation is not None and here is not None and entries and x.shape[0] % len(entries) == 0:
             recording = Recording(here, wanted, evaluation.statistics, call, x.shape[0], entries)
             if recording.lacks_anything():
                 options[RECORDING] = recording
-    if layout is not None:
+        elif options.get(REACHED) is not None:
+            options[RECORDING] = Witness(call)
+            options[REACHED](options[RECORDING].blocks)
         # The hook is there also when there is nothing to see: a compiled network keeps the options it was traced with.
         options[LAYOUT] = layout
         options[PREVIOUS_OVERRIDE] = options.get(OVERRIDE)
