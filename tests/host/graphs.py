@@ -1,6 +1,7 @@
 """What may stand in a graph beside guidance: ComfyUI's own nodes, its guiders, a ControlNet."""
 
 import importlib
+import inspect
 
 import comfy.controlnet
 import comfy.samplers
@@ -90,6 +91,19 @@ def guider(kind, model, host):
 GUIDERS = [
     "CFGGuider", "BasicGuider", "DualCFGGuider", "DualCFGGuider nested", "DualCFGGuider at 1", "PerpNegGuider",
 ]  # fmt: skip
+
+
+def windows(length, overlap, schedule="standard_static", fuse="flat", dim=2, loop=False, stride=1, **newer):
+    """ComfyUI's node of context windows, with what newer hosts have beside it off unless asked for."""
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    known = inspect.signature(ContextWindowsManualNode.execute).parameters
+    if not set(newer) <= set(known):
+        return lambda model: pytest.skip(f"the context windows of this ComfyUI have no {', '.join(newer)}")
+    newer = {**{name: False for name in ("freenoise", "causal_window_fix") if name in known}, **newer}
+    return node(
+        "nodes_context_windows", "ContextWindowsManualNode", length, overlap, schedule, stride, loop, fuse, dim, **newer
+    )
 
 
 class ControlNet(comfy.controlnet.ControlBase):

@@ -5,12 +5,10 @@ answered, must answer the same, and guidance is 0: next to any node, at any CFG,
 guidance that nobody asked for.
 """
 
-import inspect
 from contextlib import contextmanager
 from functools import cache
 from unittest import mock
 
-import comfy.context_windows
 import comfy.hooks
 import comfy.model_base
 import comfy.samplers
@@ -18,7 +16,7 @@ import pytest
 import torch
 from contract import latent, our_messages
 from families import FAMILIES, available, build, conditioning
-from graphs import GUIDERS, OTHERS, ControlNet, guider, node, sample_with
+from graphs import GUIDERS, OTHERS, ControlNet, guider, node, sample_with, windows
 from reference import relative_error
 
 from real_host import RealHost  # isort: skip
@@ -407,19 +405,6 @@ def test_a_compiled_model(guide, null_test):
     model = unet(channel_mult=(1,), depth=(0,))
     null_test(sampler(), model, lambda blur: (guide(other(model), blur_sigma=blur),))
     torch._dynamo.reset()
-
-
-def windows(length, overlap, schedule="standard_static", fuse="flat", dim=2, loop=False, stride=1, **newer):
-    """ComfyUI's node of context windows, with what newer hosts have beside it."""
-    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-
-    known = inspect.signature(ContextWindowsManualNode.execute).parameters
-    if not set(newer) <= set(known):
-        return lambda model: pytest.skip(f"the context windows of this ComfyUI have no {', '.join(newer)}")
-    newer = {**{name: False for name in ("freenoise", "causal_window_fix") if name in known}, **newer}
-    return node(
-        "nodes_context_windows", "ContextWindowsManualNode", length, overlap, schedule, stride, loop, fuse, dim, **newer
-    )
 
 
 WINDOWS = {

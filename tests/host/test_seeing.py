@@ -24,7 +24,7 @@ STEPS = 4
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
-    with serve(find_comfyui(), Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
+    with serve(find_comfyui(), Path(sys.executable), base, ["--cpu", "--cache-lru", "100"]) as running:
         yield running
 
 
@@ -180,6 +180,15 @@ def test_a_preview_that_is_connected_later_has_the_sampler_run_again(server):
 def test_another_style_of_the_same_picture_needs_no_second_run(server):
     pictures(server, traced(seed=12), "preview")
     (page,) = pictures(server, traced(seed=12, style="contact sheet"), "preview")
+    assert not words(page)
+
+
+def test_masks_of_another_picture_are_not_shown_for_one_from_the_cache(server):
+    for seed in (13, 14):
+        pictures(server, traced(seed=seed), "preview")
+    (page,) = pictures(server, traced(seed=13, style="contact sheet"), "preview")
+    assert words(page)
+    (page,) = pictures(server, traced(seed=14, style="contact sheet"), "preview")
     assert not words(page)
 
 
