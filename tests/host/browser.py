@@ -91,26 +91,36 @@ class Window:
         self.wait(lambda: self.elements("[role=option]"), "result")
         time.sleep(1)  # the list is filled anew while one types
         # The line of a node also holds its category and its pack.
-        names = [line for option in self.elements("[role=option]") for line in option.text.split("\n")]
+        names = [line.strip() for option in self.elements("[role=option]") for line in option.text.split("\n")]
         ActionChains(self.driver).send_keys(Keys.ESCAPE).perform()
         return names
 
     def add(self, node_id: str) -> None:
-        """Put one node on an empty canvas and select it."""
+        """Put one node on an empty canvas."""
         self.clear()
         self.script(
             "const node = LiteGraph.createNode(args[0]); app.graph.add(node); node.pos = [350, 150];"
-            "app.canvas.selectNode(node); app.canvas.setDirty(true, true)",
+            "app.canvas.setDirty(true, true)",
             node_id,
         )
 
     def help(self, node_id: str) -> Any:
         """The help page of a node, opened by its info button."""
+        from selenium.webdriver import ActionChains
+
         self.add(node_id)
-        button = '[data-testid=info-button], [data-testid="selection-toolbox"] button:has(.pi-question-circle)'
-        buttons = self.wait(lambda: self.elements(button), f"info button at {node_id}")
-        self.wait(lambda: buttons[0].is_displayed(), "info button that can be seen")
-        buttons[0].click()
+        (canvas,) = self.elements("#graph-canvas")
+        x, y = self.script(
+            "const canvas = app.canvas, node = app.graph.nodes[0], size = canvas.canvas.getBoundingClientRect();"
+            "const [x, y] = canvas.ds.convertOffsetToCanvas([node.pos[0] + 60, node.pos[1] - 15]);"
+            "return [Math.round(x - size.width / 2), Math.round(y - size.height / 2)]"
+        )
+        ActionChains(self.driver).move_to_element_with_offset(canvas, x, y).click().perform()
+        button = self.wait(
+            lambda: [button for button in self.elements("[data-testid=info-button]") if button.is_displayed()],
+            f"info button at {node_id}",
+        )
+        button[0].click()
         return self.wait(lambda: self.elements(".node-help-content, .comfy-markdown-content")[-1:], "help page")[0]
 
     def load(self, workflow: "dict[str, Any]") -> None:
