@@ -63,6 +63,11 @@ class Window:
         self.wait(lambda: self.driver.execute_script(READY), "window")
         time.sleep(3)  # it then loads a workflow of its own
 
+    def fit(self) -> None:
+        """Show the whole graph."""
+        self.script("await app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        time.sleep(2)  # it glides there
+
     def screenshot(self, path: Path) -> None:
         self.driver.save_screenshot(str(path))
 

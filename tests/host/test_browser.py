@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import browser
@@ -126,6 +125,7 @@ def test_a_template_loads_and_exports_its_api_twin(window, path):
     assert {key: (node["class_type"], node["inputs"]) for key, node in exported.items()} == {
         key: (node["class_type"], node["inputs"]) for key, node in twin.items()
     }
+    window.fit()
     assert ours(window.console()) == []
 
 
@@ -141,8 +141,7 @@ def test_the_demo_runs_to_the_end_and_shows_what_happened(server, window, screen
     said = node + "return node.widgets.map(widget => String(widget.value))"
     texts = window.script(said, "SAGSelfAttentionGuidanceAdvanced")
     assert any(text.startswith("guided 20 of 20 steps") for text in texts), texts
-    window.script("await app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    time.sleep(2)  # it glides there
+    window.fit()
     screenshot("window")
 
     # The saved picture carries the workflow: dragged into the window, it brings the same graph back.
