@@ -44,7 +44,7 @@ def guided_model_output():
 def trace_output():
     return TRACE.Output(
         display_name="trace",
-        tooltip="What guidance did at each step, for SAG Mask Preview. Recorded only while something is connected.",
+        tooltip="What guidance did at each step of the last run, for SAG Mask Preview. Recorded only if connected.",
     )
 
 

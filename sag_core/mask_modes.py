@@ -17,9 +17,9 @@ SOFTNESS = 4  # exponent of the graded mask: 0.06 at half the threshold, 0.5 at 
 class MaskMode(NamedTuple):
     """Where a mask comes from: a statistic of the attention or the image, and how it becomes a mask."""
 
-    statistic: Optional[Callable] = None  # of queries and keys: one value a token, with mean 1
+    statistic: Optional[Callable[..., Tensor]] = None  # of queries and keys: one value a token, with mean 1
     shuffled: bool = False  # the tokens' values change places
-    image_map: Optional[Callable] = None  # where there is no statistic: of the predicted image and blur_sigma
+    image_map: Optional[Callable[[Tensor, float], Tensor]] = None  # without a statistic: of the image and blur_sigma
     mask: Callable[[Tensor, float], Tensor] = attention_mask
 
 
@@ -105,7 +105,7 @@ def feathered(mask: Tensor, sigma: float) -> Tensor:
     return mask if sigma == 0 else gaussian_blur(mask, sigma).clamp_(0, 1)
 
 
-MASK_MODES: "dict[str, MaskMode]" = {
+MASK_MODES: dict[str, MaskMode] = {
     "self_attention": MaskMode(received_attention),
     "soft_self_attention": MaskMode(received_attention, mask=soft_attention_mask),
     "token_rank": MaskMode(token_rank),

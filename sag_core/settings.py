@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Optional
 
 from .checks import check_choice, check_number
+from .guidance import DIFFERENCES
 from .mask_modes import MASK_MODES
 from .rescale import RESCALE_MODES
 from .schedule import SCALE_CURVES
@@ -35,7 +36,7 @@ def _number(default: float, low: float, high: float, step: float, meaning: str, 
     return field(default=default, metadata={"is": Declaration(meaning, (low, high), step, None, expert)})
 
 
-def _choice(default: str, choices: "tuple[str, ...]", meaning: str, expert: bool = False) -> Any:
+def _choice(default: str, choices: tuple[str, ...], meaning: str, expert: bool = False) -> Any:
     return field(default=default, metadata={"is": Declaration(meaning, choices=choices, expert=expert)})
 
 
@@ -148,6 +149,11 @@ class Settings:
         "Between the steps of apply_every, apply the last guidance again instead of none.",
         expert=True,
     )
+    difference: str = _choice(
+        "noise", DIFFERENCES,
+        "What is compared with the blurred version's: the predicted noise (the paper), which calms and softens, "
+        "or the predicted image, which sharpens. Turn to image when pictures come out too soft.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, declared in declarations().items():

@@ -57,7 +57,8 @@ def guide_model(model, settings: Settings, *, mask: Optional[Tensor] = None, wat
 def _listener(network, settings: Settings, watches: Sequence[Watch]) -> Listener:
     node = uuid.uuid4()
     statistic = MASK_MODES[settings.mask_mode].statistic
-    blocks, note = (), None
+    blocks: tuple[Block, ...] = ()
+    note: Optional[str] = None
     if statistic is not None:
         blocks, note = _blocks(network, settings)
     if settings.start_percent >= settings.end_percent:
@@ -170,6 +171,7 @@ def _term(
         blur_sigma=settings.blur_sigma,
         alpha=_image_share(args["model"].model_sampling, sigma, x),
         kernel_size=settings.blur_kernel or None,
+        difference=settings.difference,
     )
     term, finite = finite_samples(term)
     run.note_broken(~finite.all())
@@ -191,13 +193,14 @@ def _mask(
     sigma, handler = args["sigma"], args["model_options"].get("context_handler")
 
     def attention(shuffle_seed: Optional[int]) -> Tensor:
+        assert listener.statistic is not None  # a mode without one does not ask for attention
         view = View(listener.blocks, listener.statistic, settings.mask_upsampling, shuffle_seed)
         if here.windows:
             return lay_together(here, branch, lambda part, one: branch_map(part, one, view, sigma), handler, sigma)
         return branch_map(here, branch, view, sigma)
 
     if here.skips(branch):
-        raise NotGuidable("the model was not called at this step; another node answered in its stead")
+        raise NotGuidable("the model was not called at this step and was not seen; another node answered in its stead")
     return degradation_mask(settings, streams_of(branch.entries).first(branch.prediction), attention, number)
 
 

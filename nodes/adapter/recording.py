@@ -233,7 +233,7 @@ def _keep_branches(executor, model, conds, x_in, timestep, model_options):
         return executor(model, conds, x_in, timestep, model_options)
     window = model_options["transformer_options"].get("context_window")
     here = evaluation.pass_at(x_in) if window is None else evaluation.window_at(x_in, window)
-    wanted = evaluation.wanted(conds, timestep, copies=window is not None)
+    wanted = evaluation.wanted(here, conds, timestep)
     out = executor(model, conds, x_in, timestep, _with(model_options, {PASS: (here, wanted)}))
     here.keep(_branches(model, conds, out, timestep))
     return out

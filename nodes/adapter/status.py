@@ -38,10 +38,10 @@ def told_on(node: str) -> Watch:
             coverages.append(step.mask.float().mean())
 
     def end() -> None:
-        client = _client()
-        if watched and client is not None:
+        host, client = server(), _client()
+        if watched and host is not None and client is not None:
             line = summary(len(numbers), step_count(evaluations, schedule), _mean(coverages), _mean(strengths), said)
-            server().send_progress_text(line, node, client)
+            host.send_progress_text(line, node, sid=client)
 
     def say(message: str) -> None:
         said.append(message)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
 
-import comfy.utils
+import comfy
 from torch import Size, Tensor
 
 

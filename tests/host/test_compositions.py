@@ -1,6 +1,5 @@
 """Guidance next to everything else that may stand in a graph, on real nodes of ComfyUI, in both orders."""
 
-import importlib
 import threading
 import uuid
 
@@ -9,48 +8,8 @@ import comfy.samplers
 import pytest
 import torch
 from contract import ONE_STEP, WHOLE_RUN, latent, our_messages, prompts
+from graphs import GUIDERS, OTHERS, ControlNet, guider, node, sample_with
 from reference import guide_by_reference, relative_error
-
-
-def node(module, name, *values, **named):
-    """A function that puts one of ComfyUI's own nodes on a model; skips where this version does not have it."""
-
-    def apply(model):
-        try:
-            node_class = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
-        except (ImportError, AttributeError):
-            pytest.skip(f"this ComfyUI has no {name}")
-        run = getattr(node_class, "execute", None) or getattr(node_class(), node_class.FUNCTION)
-        result = run(model, *values, **named)
-        return getattr(result, "args", result)[0]
-
-    return apply
-
-
-OTHERS = {
-    "PAG": node("nodes_pag", "PerturbedAttentionGuidance", 3.0),
-    "FreeU": node("nodes_freelunch", "FreeU", 1.1, 1.2, 0.9, 0.2),
-    "FreeU V2": node("nodes_freelunch", "FreeU_V2", 1.3, 1.4, 0.9, 0.2),
-    "RescaleCFG": node("nodes_model_advanced", "RescaleCFG", 0.7),
-    "CFGNorm": node("nodes_cfg", "CFGNorm", 1.0),
-    "CFGZeroStar": node("nodes_cfg", "CFGZeroStar"),
-    "APG": node("nodes_apg", "APG", 1.0, 5.0, 0.0),
-    "TCFG": node("nodes_tcfg", "TCFG"),
-    "Mahiro": node("nodes_mahiro", "Mahiro"),
-    "FreSca": node("nodes_fresca", "FreSca", 1.0, 1.25, 5),
-    "NAG": node("nodes_nag", "NAGuidance", 5.0, 0.5, 1.5),
-    "attention multiply": node("nodes_attention_multiply", "UNetSelfAttentionMultiply", 1.2, 1.1, 0.9, 1.0),
-    "HyperTile off the middle": node("nodes_hypertile", "HyperTile", 64, 2, 0, False),
-    "Deep Shrink": node(
-        "nodes_model_downscale", "PatchModelAddDownscale", 1, 2.0, 0.0, 1.0, True, "bicubic", "bicubic"
-    ),
-    "Deep Shrink by 1.5": node(
-        "nodes_model_downscale", "PatchModelAddDownscale", 2, 1.5, 0.0, 0.5, False, "bilinear", "bilinear"
-    ),
-    "EpsilonScaling": node("nodes_eps", "EpsilonScaling", 1.005),
-    "v-prediction patched on": node("nodes_model_advanced", "ModelSamplingDiscrete", "v_prediction", False),
-    "EDM patched on": node("nodes_model_advanced", "ModelSamplingContinuousEDM", "edm", 120.0, 0.002),
-}
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -101,60 +60,22 @@ def test_merged_tokens_off_the_middle(host, guide):
     assert torch.equal(one, other)
 
 
-def test_a_later_sampling_patch_changes_what_is_added_back(host, guide):
+@pytest.mark.parametrize("sag_first", [True, False])
+def test_a_later_sampling_patch_changes_what_is_added_back(host, guide, sag_first):
     """Flow noising scales the image by 1 - sigma: the share comes from the model as it is patched when it runs."""
-    flow = node("nodes_model_advanced", "ModelSamplingSD3", 3.0)
-    model = host.unet(prediction="flow")
+    flow, model = node("nodes_model_advanced", "ModelSamplingSD3", 3.0), host.unet()
     positive, negative = prompts(host)
-    for patched, expected in ((flow(guide(model)), flow(guide_by_reference(model))),):
-        how = {"scheduler": "simple", "cfg": 3.0}
-        ours = host.sample(patched, positive, negative, latent(12, 16), **how)
-        assert relative_error(ours, host.sample(expected, positive, negative, latent(12, 16), **how)) < WHOLE_RUN
+    ours, expected = (
+        host.sample(
+            flow(guidance(model)) if sag_first else guidance(flow(model)),
+            positive, negative, latent(12, 16), scheduler="simple", cfg=3.0,
+        )
+        for guidance in (guide, lambda model: guide_by_reference(model, flow=True))
+    )  # fmt: skip
+    assert relative_error(ours, expected) < WHOLE_RUN
 
 
 # ---- guiders
-
-
-def sample_with(guider, size=(12, 16), steps=2, sampler="euler"):
-    sigmas = comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "normal", steps)
-    start = latent(*size)
-    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(7))
-    with torch.inference_mode():
-        return guider.sample(noise, start, comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=7)
-
-
-def guider(kind, model, host):
-    from comfy_extras import nodes_custom_sampler as custom
-    from comfy_extras.nodes_perpneg import Guider_PerpNeg
-
-    a, b, c = (host.conditioning(seed=seed) for seed in (1, 2, 3))
-    if kind == "CFGGuider":
-        chosen = comfy.samplers.CFGGuider(model)
-        chosen.set_conds(a, b)
-        chosen.set_cfg(4.0)
-    elif kind == "BasicGuider":
-        chosen = custom.Guider_Basic(model)
-        chosen.set_conds(a)
-    elif kind.startswith("DualCFGGuider"):
-        chosen = custom.Guider_DualCFG(model)
-        chosen.set_conds(a, b, c)
-        chosen.set_cfg(*((3.0, 1.0) if "1" in kind else (3.0, 2.0)), nested="nested" in kind)
-    elif kind.startswith("PerpNegGuider"):
-        chosen = Guider_PerpNeg(model)
-        chosen.set_conds(a, b, c)
-        chosen.set_cfg(4.0, 0.0 if "0" in kind else 1.0)
-    else:
-        if not hasattr(custom, "Guider_DualModel"):
-            pytest.skip("this ComfyUI has no DualModelGuider")
-        chosen = custom.Guider_DualModel(model, host.unet(seed=9))
-        chosen.set_conds(a, b)
-        chosen.set_cfg(4.0)
-    return chosen
-
-
-GUIDERS = [
-    "CFGGuider", "BasicGuider", "DualCFGGuider", "DualCFGGuider nested", "DualCFGGuider at 1", "PerpNegGuider",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", GUIDERS)
@@ -192,6 +113,25 @@ def test_a_guider_with_a_second_model_re_runs_the_negative_on_that_model(host, g
     assert ours.isfinite().all() and relative_error(ours, plain) > 1e-3
     main, second = chosen.model_patcher, chosen.uncond_model_patcher
     assert calls == [main, second, second]
+
+
+def test_a_guider_whose_second_model_alone_is_guided_says_so(host, guide, caplog):
+    """The first model's options lead the run: guidance of the second would be lost without a word."""
+    model, second = host.unet(), host.unet(seed=9)
+
+    def run(first, second):
+        chosen = guider("DualModelGuider", first, host)
+        chosen.uncond_model_patcher = second
+        return sample_with(chosen)
+
+    assert torch.equal(run(model, guide(second)), run(model, second))
+    assert len(our_messages(caplog)) == 1 and "does not run the guided model as its own" in our_messages(caplog)[0]
+    caplog.clear()
+    run(model, guide(second))
+    assert len(our_messages(caplog)) == 1  # once in every run
+    caplog.clear()
+    assert not torch.equal(run(guide(model), guide(second)), run(model, second))
+    assert our_messages(caplog) == []
 
 
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "dpmpp_2m_cfg_pp", "res_multistep_cfg_pp"])
@@ -250,13 +190,13 @@ def test_default_entries_fill_what_the_others_leave(host, guide, side):
     """The default entry weighs 1 minus the others, by the host's own rule."""
     mask = torch.zeros(1, 16, 24)
     mask[..., :10] = 0.8
-    mixed = host.conditioning(seed=3, mask=mask) + host.conditioning(seed=4, default=True)
+    mixed = host.conditioning(seed=4, default=True) + host.conditioning(seed=3, mask=mask)
     other = host.conditioning(seed=1)
     model = host.unet()
     positive, negative, cfg = (mixed, other, 1.0) if side == "positive" else (other, mixed, 2.0)
     ours = host.sample(guide(model), positive, negative, latent(16, 24), cfg=cfg, steps=1)
     # The same weights said explicitly.
-    rest = host.conditioning(seed=3, mask=mask) + host.conditioning(seed=4, mask=1 - mask)
+    rest = host.conditioning(seed=4, mask=1 - mask) + host.conditioning(seed=3, mask=mask)
     positive, negative = (rest, other) if side == "positive" else (other, rest)
     expected = host.sample(guide_by_reference(model), positive, negative, latent(16, 24), cfg=cfg, steps=1)
     assert relative_error(ours, expected) < ONE_STEP
@@ -283,50 +223,7 @@ def test_lora_hooks_on_the_prompts(host, guide):
 
 def test_a_control_net_is_asked_in_the_re_run_too(host, guide):
     asked = []
-
-    class Control:
-        """The few lines of ComfyUI's ControlBase that sampling needs."""
-
-        previous_controlnet = None
-
-        def __init__(self):
-            self.multigpu_clones = {}
-
-        def get_control(self, x, t, cond, batched_number, transformer_options=None):
-            asked.append(x.shape[0])
-            residual = 0.3 * torch.ones(x.shape[0], 64, x.shape[2] // 2, x.shape[3] // 2)
-            return {"middle": [residual], "output": [], "input": []}
-
-        def pre_run(self, *args):
-            pass
-
-        def cleanup(self):
-            pass
-
-        def copy(self):
-            return self
-
-        def get_models(self):
-            return []
-
-        def get_models_only_self(self):
-            return []
-
-        def inference_memory_requirements(self, dtype):
-            return 0
-
-        def get_extra_hooks(self):
-            return []
-
-        def get_instance_for_device(self, device):
-            return self
-
-        def __getattr__(self, name):
-            if name == "extra_hooks":
-                return None
-            raise AttributeError(name)
-
-    control = Control()
+    control = ControlNet(asked)
     positive, negative = (host.conditioning(seed=s, control=control) for s in (1, 2))
     conditioned(host, guide, positive, negative, steps=1, tolerance=ONE_STEP)
     assert asked.count(2) == 3  # the three runs' main passes; the rest are re-runs
@@ -386,6 +283,35 @@ def test_image_prompts_of_the_ip_adapter_kind_see_the_negative_as_the_negative(h
     positive, negative = prompts(host)
     conditioned(host, guide, positive, negative, model=model)
     assert set(seen) == {(1, 0), (1,)}
+
+
+@pytest.mark.parametrize("branch, place", [("unconditional", 1), ("conditional", 0)])
+def test_every_entry_is_read_under_its_own_attention_mask(host, advanced, branch, place):
+    """Both branches share a batch, and each hides other tokens: what is hidden receives nothing."""
+    model, hidden, maps = host.unet().clone(), {0: slice(0, 5), 1: slice(5, 12)}, []
+    attn1 = model.model.diffusion_model.middle_block[1].transformer_blocks[0].attn1
+    real = attn1.forward
+
+    def forward(x, transformer_options, **kwargs):
+        sides = transformer_options["cond_or_uncond"]
+        mask = x.new_zeros(len(sides), x.shape[0] // len(sides), x.shape[1], x.shape[1])
+        for row, side in enumerate(sides):
+            mask[row, ..., hidden[side]] = -torch.inf
+        return real(x, transformer_options=transformer_options, mask=mask.flatten(0, 1), **kwargs)
+
+    def post_cfg(args):
+        evaluation = args["model_options"]["transformer_options"]["self_attention_guidance_evaluation"]
+        maps.extend(evaluation.find(args["input"]).maps.values())
+        return args["denoised"]
+
+    attn1.forward = forward
+    guided = advanced(model, branch=branch)
+    guided.set_model_sampler_post_cfg_function(post_cfg)
+    assert host.sample(guided, *prompts(host), latent(12, 16, batch=3), steps=1).isfinite().all()
+    (recorded,) = maps
+    nothing = torch.zeros(3, 48, dtype=torch.bool)
+    nothing[:, hidden[place]] = True
+    assert torch.equal(recorded.received == 0, nothing)
 
 
 def test_inpainting_models_of_nine_channels(host, guide):

@@ -6,15 +6,17 @@ import json
 import re
 import struct
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import aiohttp
-import comfyui
 import numpy as np
 import pytest
 from PIL import Image
 
+from demo.comfyui import find_comfyui
 from demo.server import serve
+from sag_core import Settings
 
 STEPS = 4
 
@@ -22,7 +24,7 @@ STEPS = 4
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
-    with serve(comfyui.find_comfyui(), Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
+    with serve(find_comfyui(), Path(sys.executable), base, ["--cpu", "--cache-lru", "100"]) as running:
         yield running
 
 
@@ -57,12 +59,7 @@ def grid(images=("image", 0), **inputs):
     return node("SAGCompareGrid", images=list(images), **{**defaults, **inputs})
 
 
-ADVANCED = {
-    "scale": 1.0, "blur_sigma": 3.0, "mask_threshold": 1.0, "start_percent": 0.0, "end_percent": 1.0,
-    "scale_curve": "constant", "attention_blocks": "auto", "mask_mode": "self_attention", "mask_upsampling": "nearest",
-    "mask_feather": 0.0, "branch": "auto", "blur_kernel": 0, "rescale": 0.0, "rescale_mode": "full",
-    "projection": False, "apply_every": 1, "reuse": False,
-}  # fmt: skip
+ADVANCED = asdict(Settings(scale=1.0, blur_sigma=3.0))
 
 
 def traced(*, seed=3, batch_size=1, after=("sampler", 0), image=None, **shown):
@@ -183,6 +180,15 @@ def test_a_preview_that_is_connected_later_has_the_sampler_run_again(server):
 def test_another_style_of_the_same_picture_needs_no_second_run(server):
     pictures(server, traced(seed=12), "preview")
     (page,) = pictures(server, traced(seed=12, style="contact sheet"), "preview")
+    assert not words(page)
+
+
+def test_masks_of_another_picture_are_not_shown_for_one_from_the_cache(server):
+    for seed in (13, 14):
+        pictures(server, traced(seed=seed), "preview")
+    (page,) = pictures(server, traced(seed=13, style="contact sheet"), "preview")
+    assert words(page)
+    (page,) = pictures(server, traced(seed=14, style="contact sheet"), "preview")
     assert not words(page)
 
 

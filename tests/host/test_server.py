@@ -16,17 +16,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import comfyui
 import pytest
 
+from demo.comfyui import NOT_FOUND, find_comfyui
 from demo.server import Server, serve
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 Image = pytest.importorskip("PIL.Image")
 
-COMFYUI = comfyui.find_comfyui()
-pytestmark = pytest.mark.skipif(COMFYUI is None, reason=comfyui.NOT_FOUND)
+COMFYUI = find_comfyui()
+pytestmark = pytest.mark.skipif(COMFYUI is None, reason=NOT_FOUND)
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "self-attention-guidance"

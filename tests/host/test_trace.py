@@ -3,10 +3,11 @@
 import importlib
 from types import SimpleNamespace
 
-import comfyui_version
 import pytest
 import torch
 from contract import our_messages
+from families import FAMILIES, build
+from outcomes import sample as sample_family
 
 ADVANCED = "SAGSelfAttentionGuidanceAdvanced"
 PREVIEW = "SAGMaskPreview"
@@ -194,7 +195,6 @@ def test_a_run_takes_at_most_32_mib(adapter, shape, steps):
         assert step.attention.shape == (1, 1, 128, 128), "and no less than there is room for"
 
 
-@pytest.mark.skipif(comfyui_version.__version__ == "0.3.64", reason="one host is enough for the drawing")
 def test_styles_draw_a_video_and_an_image_that_is_not_square(host, traced, shown, node_classes):
     model, trace = traced(host.unet())
     latent = sample(host, model, size=(16, 24))
@@ -204,6 +204,79 @@ def test_styles_draw_a_video_and_an_image_that_is_not_square(host, traced, shown
         assert pictures.ndim == 4 and masks.shape == (2, 128, 192)
         again, _ = shown(trace=trace, after=image, style=style, step="last")
         assert again.equal(pictures), "an IMAGE at 'after' is drawn on as well"
+
+
+def test_a_video_is_recorded_and_shown_frame_by_frame(traced, shown, node_classes):
+    family = next(family for family in FAMILIES if family.name == "Wan 2.1 text to video")
+    frames, height, width = family.latent[1:]
+    model, trace = traced(build(family))
+    latent = sample_family(model, family, 4.0, steps=2)
+    assert [step.mask.shape for step in trace.run.guided] == [(family.batch, frames, height, width)] * 2
+    video = torch.rand(family.batch * (4 * (frames - 1) + 1), 8 * height, 8 * width, 3)
+    for style, count in (("heat map", frames), ("overlay", frames), ("contact sheet", 1)):
+        pictures, masks = shown(trace=trace, after={"samples": latent}, image=video, style=style, step="last")
+        assert len(pictures) == family.batch * count
+        assert masks.shape == (family.batch * frames, 8 * height, 8 * width)
+
+
+# --- where we are in a prompt ---
+
+PROMPT = {
+    "model": {"class_type": "Loader", "inputs": {"name": "a"}},
+    "sag": {"class_type": "Advanced", "inputs": {"model": ["model", 0], "scale": 1}, "is_changed": [True]},
+    "sampler": {"class_type": "KSampler", "inputs": {"model": ["sag", 0], "seed": 1}},
+    "other": {"class_type": "KSampler", "inputs": {"model": ["sag", 0], "seed": 1}},
+    "preview": {"class_type": "Preview", "inputs": {"trace": ["sag", 1], "after": ["sampler", 0], "style": "plot"}},
+}
+
+
+def with_input(prompt, node, **inputs):
+    return {**prompt, node: {**prompt[node], "inputs": {**prompt[node]["inputs"], **inputs}}}
+
+
+def test_an_output_is_connected_where_another_node_takes_it(adapter):
+    prompt = adapter("prompt")
+    place = prompt.Place("id", PROMPT, "sag")
+    assert prompt.is_connected(place, 0) and prompt.is_connected(place, 1) and not prompt.is_connected(place, 2)
+    assert not prompt.is_connected(place._replace(node="sampler"), 1)
+    assert prompt.is_connected(place._replace(node="made while it runs"), 1), "nobody knows"
+
+
+def test_what_decides_over_a_result_is_found(adapter):
+    upstream = adapter("prompt").upstream
+    assert set(upstream(PROMPT, "sampler")) == {"sampler", "sag", "model"}
+    assert set(upstream(PROMPT, "model")) == {"model"} and upstream(PROMPT, "gone") == {}
+    assert upstream(PROMPT, "sampler") == upstream(with_input(PROMPT, "preview", style="overlay"), "sampler")
+    unasked = {**PROMPT, "sag": {**PROMPT["sag"], "is_changed": [False]}}
+    assert upstream(PROMPT, "sampler") == upstream(unasked, "sampler")
+    assert upstream(PROMPT, "sampler") != upstream(with_input(PROMPT, "model", name="b"), "sampler")
+    assert set(upstream(with_input(PROMPT, "model", name=["sampler", 0]), "sampler")) == {"sampler", "sag", "model"}
+
+
+@pytest.mark.parametrize(
+    ("prompt_id", "prompt", "sampler", "belongs"),
+    [
+        ("first", PROMPT, "sampler", True),
+        ("first", PROMPT, "other", False),
+        ("first", PROMPT, "made while it runs", True),
+        ("later", with_input(PROMPT, "preview", style="overlay"), "sampler", True),
+        ("later", with_input(PROMPT, "sampler", seed=2), "sampler", False),
+        ("later", with_input(PROMPT, "model", name="b"), "sampler", False),
+        ("later", with_input(PROMPT, "preview", after=["other", 0]), "sampler", False),
+        ("later", {name: node for name, node in PROMPT.items() if name != "sampler"}, "sampler", False),
+        ("later", PROMPT, "made while it runs", True),  # nobody knows
+    ],
+)
+def test_a_trace_knows_the_pictures_that_its_run_made(
+    host, traced, adapter, monkeypatch, prompt_id, prompt, sampler, belongs
+):
+    model, trace = traced(host.unet())
+    place = adapter("prompt").Place
+    monkeypatch.setattr(adapter("trace"), "here", lambda: place("first", PROMPT, sampler))
+    sample(host, model, steps=1, batch=1)
+    monkeypatch.setattr(adapter("trace"), "here", lambda: place(prompt_id, prompt, "preview"))
+    assert (trace.problem() is None) == belongs
+    assert belongs or "belongs to another picture" in trace.problem()
 
 
 def test_a_step_that_cannot_be_read_is_refused_at_queue_time(node_classes):
@@ -222,7 +295,7 @@ def watched(adapter, monkeypatch):
     server = SimpleNamespace(
         client_id="client",
         sockets={"client": None},
-        send_progress_text=lambda text, node, client: lines.append((node, client, text)),
+        send_progress_text=lambda text, node, sid: lines.append((node, sid, text)),
     )
     monkeypatch.setattr(adapter("status"), "server", lambda: server)
     return SimpleNamespace(lines=lines, server=server)

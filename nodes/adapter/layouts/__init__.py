@@ -8,20 +8,25 @@ unet.py         UNets, where the host names the block and its grid
 transformer.py  transformers, where blocks are counted
 """
 
-from typing import Optional
+from typing import Any, Optional
 
 from torch import nn
 
-from .layout import Block, Layout, NetworkCall, Tokens
+from .layout import Block, Layout, Network, NetworkCall, Tokens
 from .transformer import CrossLayout, JointLayout, KeysLayout
 from .unet import UNetLayout
 
 __all__ = ["Block", "Layout", "NetworkCall", "Tokens", "layout_for"]
 
 
-def _hunyuan_video_end(network: nn.Module) -> str:
+def _hunyuan_video_end(network: Network) -> str:
     """Older hosts put the image before the text, newer ones behind it."""
     return "first" if getattr(network.double_blocks[0], "flipped_img_txt", False) else "last"
+
+
+def _wan_calls(call: NetworkCall) -> int:
+    """Image-to-video models have a second cross-attention, to an image's embedding."""
+    return 3 if hasattr(call.network.blocks[0].cross_attn, "k_img") else 2
 
 
 def _vace_calls(call: NetworkCall) -> int:
@@ -37,7 +42,7 @@ def _cascade_depth(network: nn.Module) -> int:
 _FLUX = ("double_blocks", "single_blocks")
 _COGVIDEO = ("patch_size_t", "patch_size", "patch_size")
 _COSMOS = ("patch_temporal", "patch_spatial", "patch_spatial")
-_OMNIGEN2 = dict(
+_OMNIGEN2: dict[str, Any] = dict(
     before=("ref_latents",), prelude=("context_refiner", "noise_refiner"),
     prelude_with=(("ref_latents", "ref_image_refiner"),),
 )  # fmt: skip
@@ -46,7 +51,7 @@ _LUMINA = JointLayout(
     unknown_with=("siglip_feats",),
 )  # fmt: skip
 _LTX = CrossLayout(("transformer_blocks",), patch=(1, 1, 1))
-_WAN = CrossLayout(before=("reference_latent",), needs=("ref_conv",), others=True)
+_WAN = CrossLayout(before=("reference_latent",), needs=("ref_conv",), others=True, calls=_wan_calls)
 
 # fmt: off
 # A subclass of a transformer may read its tokens in another order, so a line holds for its very class.
