@@ -49,11 +49,12 @@ class SAGDemoModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt=None, negative_prompt=None):
-        for text in (prompt, negative_prompt):
+        # The host puts an answer on both inputs, whichever is wrong: the answer names it.
+        for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if text is None:  # comes over a link, and is read when the node runs
                 continue
             try:
-                tokens(text)
+                tokens(text, name)
             except ValueError as error:
                 return str(error)
         return True
@@ -67,8 +68,8 @@ class SAGDemoModel(io.ComfyNode):
         loaded = checkpoint.load()
         return io.NodeOutput(
             demo.model_of(loaded),
-            demo.conditioning(loaded, prompt),
-            demo.conditioning(loaded, negative_prompt),
+            demo.conditioning(loaded, tokens(prompt)),
+            demo.conditioning(loaded, tokens(negative_prompt, "negative_prompt")),
             demo.empty_latent(loaded, batch_size),
             demo.pixel_vae(),
         )

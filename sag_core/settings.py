@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Optional
 
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, shown
 from .mask_modes import MASK_MODES
 from .rescale import RESCALE_MODES
 from .schedule import SCALE_CURVES
@@ -157,12 +157,12 @@ class Settings:
             if declared.choices is not None:
                 check_choice(name, value, declared.choices)
         if not isinstance(self.attention_blocks, str):
-            raise ValueError(f"attention_blocks must be text, got {self.attention_blocks!r}")
+            raise ValueError(f"attention_blocks must be text, got {shown(self.attention_blocks)}")
         for name in ("blur_kernel", "apply_every"):
             if getattr(self, name) != int(getattr(self, name)):
-                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be a whole number, got {shown(getattr(self, name))}")
         if self.blur_kernel and self.blur_kernel % 2 == 0:
-            raise ValueError(f"blur_kernel must be odd, or 0 for automatic, got {self.blur_kernel!r}")
+            raise ValueError(f"blur_kernel must be odd, or 0 for automatic, got {shown(self.blur_kernel)}")
 
     @property
     def reads_blocks_by_itself(self) -> bool:
