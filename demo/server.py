@@ -26,16 +26,17 @@ class Server:
     Every method raises RuntimeError, with the end of the server's log, where the server refuses, fails or falls silent.
     """
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen, port: int, base: Path, log: Path) -> None:
         self.process = process
+        self.base = base
         self.log = log
-        self._address = f"http://127.0.0.1:{port}"
+        self.address = f"http://127.0.0.1:{port}"
         # No handler of the environment: a proxy set there must not see loopback requests.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str) -> bytes:
         """The body of an answer."""
-        with self._opener.open(self._address + path, timeout=30) as answer:
+        with self._opener.open(self.address + path, timeout=30) as answer:
             return answer.read()
 
     def get_json(self, path: str):
@@ -58,7 +59,7 @@ class Server:
     def queue(self, prompt: dict) -> str:
         """Queue a workflow in the API format and return its id."""
         body = json.dumps({"prompt": prompt}).encode()
-        request = urllib.request.Request(self._address + "/prompt", body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(self.address + "/prompt", body, {"Content-Type": "application/json"})
         try:
             with self._opener.open(request, timeout=30) as answer:
                 return json.loads(answer.read())["prompt_id"]
@@ -143,7 +144,7 @@ def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()
             stderr=subprocess.STDOUT,
         )
     try:
-        server = Server(process, port, log)
+        server = Server(process, port, base, log)
         server.wait_until_ready()
         yield server
     finally:

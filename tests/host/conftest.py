@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import comfyui
 import pytest
 
-from demo.server import find_python
+from demo.server import find_python, serve
 
 COMFYUI = comfyui.find_comfyui()
 INSIDE = COMFYUI is not None and comfyui.is_this_interpreter(find_python(COMFYUI))
@@ -40,6 +41,23 @@ def node_classes():
 
     assert asyncio.run(nodes.load_custom_node(str(comfyui.ROOT), set(nodes.NODE_CLASS_MAPPINGS)))
     return nodes.NODE_CLASS_MAPPINGS
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """ComfyUI on a base directory of its own, which holds the pack and nothing else."""
+    # The classic cache forgets what the last prompt did not use, so going back to an earlier prompt samples again.
+    options = ["--cpu", "--cache-classic"]
+    with serve(COMFYUI, Path(sys.executable), tmp_path_factory.mktemp("comfyui"), options) as running:
+        yield running
+
+
+@pytest.fixture
+def server_log(server):
+    """Put what the server printed meanwhile into the report of a failed test; pytest drops it when the test passes."""
+    before = len(server.log_text())
+    yield
+    print(server.log_text()[before:])
 
 
 @pytest.fixture(scope="session")

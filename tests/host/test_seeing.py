@@ -1,31 +1,15 @@
 """The nodes that show what guidance does, through the real server on the demo model: POST /prompt, and look."""
 
 import io
-import sys
-from pathlib import Path
 
-import comfyui
 import numpy as np
 import pytest
 from PIL import Image
 
-from demo.server import serve
-
 STEPS = 4
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    base = tmp_path_factory.mktemp("comfyui")
-    with serve(comfyui.find_comfyui(), Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def server_log(server):
-    """Put the server's log into the report of a failed test; pytest drops it when the test passes."""
-    yield
-    print(server.log_text())
+pytestmark = pytest.mark.usefixtures("server_log")
 
 
 def node(class_type, **inputs):

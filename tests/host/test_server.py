@@ -11,7 +11,6 @@ import copy
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,21 +18,20 @@ from pathlib import Path
 import comfyui
 import pytest
 
-from demo.server import Server, serve
+from demo.server import Server
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 Image = pytest.importorskip("PIL.Image")
 
 COMFYUI = comfyui.find_comfyui()
-pytestmark = pytest.mark.skipif(COMFYUI is None, reason=comfyui.NOT_FOUND)
+pytestmark = pytest.mark.usefixtures("server_log")
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "self-attention-guidance"
 NODE_ID = "SAGSelfAttentionGuidance"
 WORKFLOWS = sorted((ROOT / "example_workflows" / "api").glob("sag_sd15_*.json"))
 DEMO = ROOT / "example_workflows" / "api" / "sag_demo.json"
-CHECKPOINT = "random_sd15.safetensors"
 
 WIDTH, HEIGHT, STEPS = 128, 96, 2  # not square, so that a mix-up of rows and columns shows
 
@@ -186,33 +184,22 @@ def picture(server: Server, prompt: dict):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """ComfyUI on a base directory of its own, which holds the pack and the checkpoint and nothing else."""
-    base = tmp_path_factory.mktemp("comfyui")
-    checkpoints = base / "models" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    write_checkpoint(checkpoints / CHECKPOINT)
-    # The classic cache forgets what the last prompt did not use, so going back to an earlier prompt samples again.
-    with serve(COMFYUI, Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
-        yield running
-    # The checkpoint is large, and pytest keeps the folders of the last three runs.
-    shutil.rmtree(base, ignore_errors=True)
-
-
-@pytest.fixture(autouse=True)
-def server_log(server):
-    """Put the server's log into the report of a failed test; pytest drops it when the test passes."""
-    yield
-    print(server.log_text())
+def checkpoint(server):
+    """The name of a checkpoint in the server's folder."""
+    path = server.base / "models" / "checkpoints" / "random_sd15.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    write_checkpoint(path)
+    yield path.name
+    path.unlink()  # it is large, and pytest keeps the folders of the last three runs
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
-def load_prompt(path: Path) -> dict:
+def load_prompt(path: Path, checkpoint: str) -> dict:
     """Read a shipped workflow and make it small: checkpoint, picture size and steps, and nothing else."""
     prompt = json.loads(path.read_text(encoding="utf-8"))
-    only_node(prompt, "CheckpointLoaderSimple")["inputs"]["ckpt_name"] = CHECKPOINT
+    only_node(prompt, "CheckpointLoaderSimple")["inputs"]["ckpt_name"] = checkpoint
     only_node(prompt, "EmptyLatentImage")["inputs"].update(width=WIDTH, height=HEIGHT)
     only_node(prompt, "KSampler")["inputs"]["steps"] = STEPS
     return prompt
@@ -268,8 +255,8 @@ def test_server_offers_the_pack(server):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_shipped_workflow_makes_guided_pictures(server, path):
-    prompt = load_prompt(path)
+def test_shipped_workflow_makes_guided_pictures(server, checkpoint, path):
+    prompt = load_prompt(path, checkpoint)
     seed = only_node(prompt, "KSampler")["inputs"]["seed"]
 
     guided = picture(server, prompt)
