@@ -56,15 +56,21 @@ class Server:
                 time.sleep(0.3)
         raise self._failure(f"ComfyUI did not answer within {START_SECONDS} s")
 
-    def queue(self, prompt: dict) -> str:
-        """Queue a workflow in the API format and return its id."""
-        body = json.dumps({"prompt": prompt}).encode()
-        request = urllib.request.Request(self.address + "/prompt", body, {"Content-Type": "application/json"})
+    def post(self, path: str, body: bytes) -> "tuple[int, bytes]":
+        """The status and the body of an answer to JSON."""
+        request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"})
         try:
             with self._opener.open(request, timeout=30) as answer:
-                return json.loads(answer.read())["prompt_id"]
+                return answer.status, answer.read()
         except urllib.error.HTTPError as refusal:
-            raise RuntimeError(f"ComfyUI refused the workflow: {refusal.read().decode()}") from refusal
+            return refusal.code, refusal.read()
+
+    def queue(self, prompt: dict) -> str:
+        """Queue a workflow in the API format and return its id."""
+        status, answer = self.post("/prompt", json.dumps({"prompt": prompt}).encode())
+        if status != 200:
+            raise RuntimeError(f"ComfyUI refused the workflow: {answer.decode()}")
+        return json.loads(answer)["prompt_id"]
 
     def wait(self, prompt_id: str) -> dict:
         """Wait until a queued workflow has ended, and return what ComfyUI's history says of it."""

@@ -3,8 +3,11 @@
 from comfy_api.latest import io
 
 from ..demo.prompts import COLOURS, OBJECTS, tokens
+from ..sag_core.checks import check_number
 from .adapter import supported
 from .guidance import CATEGORY
+
+MOST_PICTURES = 64
 
 
 class SAGDemoModel(io.ComfyNode):
@@ -35,7 +38,9 @@ class SAGDemoModel(io.ComfyNode):
                         "What to keep away from, in the same words; has no effect at CFG 1. Empty is the usual choice."
                     ),
                 ),
-                io.Int.Input("batch_size", default=4, min=1, max=64, tooltip="How many pictures to draw at once."),
+                io.Int.Input(
+                    "batch_size", default=4, min=1, max=MOST_PICTURES, tooltip="How many pictures to draw at once."
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model, for guidance nodes and any sampler."),
@@ -61,6 +66,7 @@ class SAGDemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, prompt, negative_prompt, batch_size):
+        check_number("batch_size", batch_size, 1, MOST_PICTURES)  # the host does not look at what comes over a link
         # Not before: nobody else needs the weights and what reads them.
         from ..demo import checkpoint
         from .adapter import demo

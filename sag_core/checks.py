@@ -10,7 +10,7 @@ from torch import Tensor
 
 def check_number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
     """Raise ValueError unless `value` is a finite real number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
         raise ValueError(f"{name} must be a finite number, got {shown(value)}")
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {shown(value)}")

@@ -17,6 +17,7 @@ def answer(node_id, **values):
     "values, names",
     [
         ({"scale": math.nan}, "scale must be a finite number, got nan"),
+        ({"scale": 10**400}, "scale must lie in [-2, 5], got 1000"),
         ({"blur_sigma": 10.5}, "blur_sigma must lie in [0, 10], got 10.5"),
         ({"rescale": -math.inf}, "rescale must be a finite number, got -inf"),
         ({"blur_kernel": 4}, "blur_kernel must be odd, or 0 for automatic, got 4"),

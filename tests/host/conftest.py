@@ -1,6 +1,7 @@
 """Makes the real ComfyUI importable; its tests are collected only where ComfyUI's own interpreter runs them."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from demo.server import find_python, serve
 
 COMFYUI = comfyui.find_comfyui()
+# For the servers that tests start: the models are so small that threads only cost time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 INSIDE = COMFYUI is not None and comfyui.is_this_interpreter(find_python(COMFYUI))
 
 if INSIDE:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import comfyui
 import pytest
+from schemas import WIDGETS
 
 from demo.server import Server
 
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "self-attention-guidance"
 NODE_ID = "SAGSelfAttentionGuidance"
 WORKFLOWS = sorted((ROOT / "example_workflows" / "api").glob("sag_sd15_*.json"))
+RELEASED = sorted((ROOT / "tests" / "released").glob("*/workflows/*.json"))
 DEMO = ROOT / "example_workflows" / "api" / "sag_demo.json"
 
 WIDTH, HEIGHT, STEPS = 128, 96, 2  # not square, so that a mix-up of rows and columns shows
@@ -197,11 +199,40 @@ def checkpoint(server):
 
 
 def load_prompt(path: Path, checkpoint: str) -> dict:
-    """Read a shipped workflow and make it small: checkpoint, picture size and steps, and nothing else."""
-    prompt = json.loads(path.read_text(encoding="utf-8"))
-    only_node(prompt, "CheckpointLoaderSimple")["inputs"]["ckpt_name"] = checkpoint
-    only_node(prompt, "EmptyLatentImage")["inputs"].update(width=WIDTH, height=HEIGHT)
-    only_node(prompt, "KSampler")["inputs"]["steps"] = STEPS
+    """A shipped workflow, made small."""
+    return made_small(json.loads(path.read_text(encoding="utf-8")), checkpoint)
+
+
+def made_small(prompt: dict, checkpoint: str) -> dict:
+    """Change the checkpoint, the picture size and the steps of a workflow, and nothing else."""
+    values = {
+        "CheckpointLoaderSimple": {"ckpt_name": checkpoint},
+        "EmptyLatentImage": {"width": WIDTH, "height": HEIGHT},
+        "KSampler": {"steps": STEPS},
+    }
+    for node in prompt.values():
+        node["inputs"].update(values.get(node["class_type"], {}))
+    return prompt
+
+
+def as_the_window_sends(server: Server, workflow: dict) -> dict:
+    """The API form of a saved workflow, whose widget values go by position to the widgets that the server names."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        described = server.get_json(f"/object_info/{node['type']}")[node["type"]]["input"]
+        values, inputs = list(node.get("widgets_values", [])), {}
+        for name, (kind, *options) in {**described["required"], **described.get("optional", {})}.items():
+            if not values or not (isinstance(kind, list) or kind in WIDGETS):
+                continue
+            inputs[name] = values.pop(0)
+            if options and options[0].get("control_after_generate"):
+                values.pop(0)  # a widget of the window alone
+        assert not values, f"{node['type']} has lost the widgets of {values}"
+        inputs.update({slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot["link"] is not None})
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
 
 
@@ -272,6 +303,16 @@ def test_shipped_workflow_makes_guided_pictures(server, checkpoint, path):
     assert other.tobytes() != guided.tobytes()
     again = picture(server, prompt)
     assert again.tobytes() == guided.tobytes(), "a run must not depend on the runs before it"
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+def test_a_workflow_saved_with_a_released_version_still_runs(server, checkpoint, path):
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    prompt = as_the_window_sends(server, saved)
+    twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    assert {key: node["inputs"] for key, node in prompt.items()} == {key: node["inputs"] for key, node in twin.items()}
+    for drawn in pictures(server, made_small(prompt, checkpoint)).values():
+        assert drawn and all(len(one.getcolors(one.width * one.height)) > 20 for one in drawn)
 
 
 def demo_prompt(**inputs):
