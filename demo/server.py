@@ -107,21 +107,24 @@ class Server:
 
 
 @contextmanager
-def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()) -> "Iterator[Server]":
+def serve(
+    comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = (), pack: Path = PACK
+) -> "Iterator[Server]":
     """Start ComfyUI, and stop it at the end.
 
     Args:
         comfyui: the folder with ComfyUI's main.py.
         python: the interpreter that ComfyUI runs with.
         base: an existing folder that takes the place of ComfyUI's own for models, custom nodes and output. A copy of
-            this pack becomes the only custom node there.
+            the pack is added to the custom nodes there.
         options: further ones of ComfyUI's command line.
+        pack: the folder of the pack.
 
     Raises:
         RuntimeError: it does not start; the message holds the end of its log.
     """
     # A copy, not a link: links need rights that an ordinary account on Windows lacks.
-    shutil.copytree(PACK, base / "custom_nodes" / "self-attention-guidance", ignore=UNUSED)
+    shutil.copytree(pack, base / "custom_nodes" / "self-attention-guidance", ignore=UNUSED)
     for folder in ("models", "input", "output", "temp", "user"):
         (base / folder).mkdir(exist_ok=True)
     with socket.socket() as probe:

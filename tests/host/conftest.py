@@ -3,8 +3,10 @@
 import asyncio
 import os
 import sys
+import zipfile
 from pathlib import Path
 
+import archive
 import comfyui
 import pytest
 
@@ -48,10 +50,16 @@ def node_classes():
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """ComfyUI on a base directory of its own, which holds the pack and nothing else."""
+    """ComfyUI on a base directory of its own, with the pack as the registry would serve it and nothing else."""
+    pack = comfyui.ROOT
+    if archive.tracked():
+        folder = tmp_path_factory.mktemp("archive")
+        archive.pack(folder / "node.zip")
+        pack = folder / "unpacked"
+        zipfile.ZipFile(folder / "node.zip").extractall(pack)
     # The classic cache forgets what the last prompt did not use, so going back to an earlier prompt samples again.
     options = ["--cpu", "--cache-classic"]
-    with serve(COMFYUI, Path(sys.executable), tmp_path_factory.mktemp("comfyui"), options) as running:
+    with serve(COMFYUI, Path(sys.executable), tmp_path_factory.mktemp("comfyui"), options, pack) as running:
         yield running
 
 

@@ -206,12 +206,12 @@ def test_hostile_values_in_every_kind_of_input_are_answered_and_memory_stays_fla
             ran.append(json.loads(answer)["prompt_id"])
         elif answer.startswith(b"{"):
             refusals(answer)
+        assert seconds < SECOND, (name, str(value)[:40])
     for prompt_id in ran:
         server.wait(prompt_id)
     alive(server, graphs)
     grown = resident(server) - before
     print(f"slowest answer {slowest:.2f} s, {len(ran)} prompts ran, {grown:.0f} MiB more")
-    assert slowest < SECOND
     assert grown < 100
 
 

@@ -279,10 +279,18 @@ def test_server_offers_the_pack(server):
     limits = {name: [inputs[name][1][key] for key in ("default", "min", "max", "step")] for name in list(inputs)[1:3]}
     assert limits == {"scale": [0.75, -2.0, 5.0, 0.01], "blur_sigma": [1.0, 0.0, 10.0, 0.1]}
 
-    help_page = server.get(f"/extensions/{PACK_FOLDER}/docs/{NODE_ID}.md").decode()
-    assert help_page.startswith("# Self-Attention Guidance (SAG)")
-    assert NODE_ID in server.get_json("/i18n")["en"]["nodeDefs"]
-    assert {path.stem for path in (*WORKFLOWS, DEMO)} <= set(server.get_json("/workflow_templates")[PACK_FOLDER])
+
+def test_server_has_help_texts_and_templates(server):
+    pages = list((ROOT / "web" / "docs").rglob("*.md"))
+    assert pages
+    for page in pages:
+        served = server.get(f"/extensions/{PACK_FOLDER}/docs/{page.relative_to(ROOT / 'web' / 'docs').as_posix()}")
+        assert served == page.read_bytes()
+    texts = server.get_json("/i18n")
+    for language in (ROOT / "locales").iterdir():
+        assert NODE_ID in texts[language.name]["nodeDefs"]
+    templates = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
+    assert templates <= set(server.get_json("/workflow_templates")[PACK_FOLDER])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
