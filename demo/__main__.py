@@ -67,60 +67,72 @@ def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
 
 
 def draw(args: argparse.Namespace):
-    """The sheet by diffusers: unguided, SAG, CFG and both, each guided one with its mask."""
+    """The sheet by diffusers: without guidance, with both differences, what changed and where it blurs."""
+    print("loading PyTorch and the model (the first time takes a minute)", flush=True)
     import torch
     from tqdm import tqdm
 
     from . import checkpoint
     from .engine import Engine
     from .guidance import SelfAttentionGuidance
-    from .sheet import lit_by, sheet
+    from .sheet import change, lit_by, sheet
 
     engine = Engine(checkpoint.load(), "cuda" if torch.cuda.is_available() else "cpu")
-    noise = engine.noise(args.seed, ROWS)
-    columns = {}
-    with tqdm(total=4 * args.steps, desc="drawing", unit="step") as bar:
-        for name, cfg in (("", 1.0), ("CFG", args.cfg)):
-            options = dict(steps=args.steps, cfg=cfg, on_step=lambda *_: bar.update())
-            label = f"{name} {cfg:g}" if name else "unguided"
-            columns[label] = engine.sample(noise, [args.prompt] * ROWS, **options).cpu()
-            masks = []
-            guidance = SelfAttentionGuidance(engine.unet, args.scale, args.blur_sigma, on_mask=masks.append)
-            label = f"{label}\n+ SAG {args.scale:g}" if name else f"SAG {args.scale:g}"
-            with guidance:
-                columns[label] = engine.sample(noise, [args.prompt] * ROWS, guidance=guidance, **options).cpu()
-            columns[f"what {'CFG + SAG' if name else 'SAG'}\nblurs"] = lit_by(columns[label], [m.cpu() for m in masks])
-    seeds = f"seeds {args.seed} to {args.seed + ROWS - 1}"
-    return sheet(columns, f'"{args.prompt}", {seeds}, {args.steps} steps of DDIM')
+    noise, texts = engine.noise(args.seed, ROWS), [args.prompt] * ROWS
+    with tqdm(total=3 * args.steps, desc="drawing", unit="step") as bar:
+        options = dict(steps=args.steps, cfg=args.cfg, on_step=lambda *_: bar.update())
+        without = engine.sample(noise, texts, **options).cpu()
+        guided, masks = {}, []
+        for difference in ("image", "noise"):
+            masks.clear()
+            with SelfAttentionGuidance(
+                engine.unet, args.scale, args.blur_sigma, difference=difference, on_mask=masks.append
+            ) as guidance:
+                guided[difference] = engine.sample(noise, texts, guidance=guidance, **options).cpu()
+    columns = {
+        "without\nguidance": without,
+        f"guided {args.scale:g}\n(image difference)": guided["image"],
+        "what that changed\n(4 x; grey: nothing)": change(without, guided["image"], 4),
+        f"the paper's {args.scale:g}\n(noise difference)": guided["noise"],
+        "what that changed\n(4 x; grey: nothing)\n": change(without, guided["noise"], 4),
+    }
+    if masks:  # scale or blur 0 blurs nothing
+        columns["where it blurs\n(bright: often)"] = lit_by(without, [mask.cpu() for mask in masks])
+    cfg = f", CFG {args.cfg:g}" if args.cfg != 1 else ""
+    what = f'"{args.prompt}"' if args.prompt else "no prompt"
+    return sheet(columns, f"{what}, seeds {args.seed} to {args.seed + ROWS - 1}, {args.steps} steps of DDIM{cfg}")
 
 
 def draw_in_comfyui(args: argparse.Namespace):
-    """The pictures of the example workflow: without guidance on the left, with it on the right."""
+    """The pictures of the example workflow, without guidance and with it."""
     from PIL import Image
 
-    from .server import find_python, pictures_with_and_without
+    from .comfyui import check_python, find_python
+    from .server import pictures_with_and_without
+    from .sheet import sheet
 
     python = find_python(args.comfyui)
-    print(f"starting the ComfyUI in {args.comfyui} with {python}")
+    check_python(python)
+    print(f"starting the ComfyUI in {args.comfyui} with {python} (a minute or two)", flush=True)
     names = ("prompt", "seed", "scale", "blur_sigma", "steps", "cfg")
     values = {name: getattr(args, name) for name in names}
     files = pictures_with_and_without(args.comfyui.resolve(), python.absolute(), **values)
-    columns = [[Image.open(io.BytesIO(file)).convert("RGB") for file in column] for column in files]
-    width, height = columns[0][0].size
-    both = Image.new("RGB", (2 * width + 8, (height + 8) * len(columns[0]) - 8), "white")
-    for place, pictures in enumerate(columns):
-        for row, picture in enumerate(pictures):
-            both.paste(picture, (place * (width + 8), row * (height + 8)))
-    return both
+    without, guided = ([Image.open(io.BytesIO(file)).convert("RGB") for file in column] for column in files)
+    columns = {"without\nguidance": without, f"guided {args.scale:g}\n(image difference)": guided}
+    return sheet(columns, f'ComfyUI: "{args.prompt}", seed {args.seed}, {args.steps} steps')
 
 
 def main() -> None:
+    if sys.version_info < (3, 9):  # noqa: UP036  started by hand, nothing else has looked
+        sys.exit(f"error: Python 3.9 or newer is needed, this is {sys.version.split()[0]}")
     args = arguments()
     try:
         picture = draw_in_comfyui(args) if args.comfyui else draw(args)
         picture.save(args.out)
     except (RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; no picture was written")
     print(f"wrote {args.out.resolve()}")
 
 

@@ -1,6 +1,7 @@
 """Sampling with the demo model by diffusers alone: its UNet, its DDIM scheduler, and a place for a guidance."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable, Optional
 
 import torch
@@ -18,19 +19,22 @@ class Step:
 
     Attributes:
         x: the noisy pictures `alpha * picture + sigma * noise`, (b, 3, h, w).
-        alpha: share of the picture in `x`.
+        alpha, sigma: shares of the picture and of the noise in `x`.
         denoised: the prediction to guide, after classifier-free guidance.
         x0: the prediction of the guided branch: without the prompt where that was evaluated, else with it.
         denoise: the model on that branch at this noise level; one evaluation of the network.
         branch: the rows of the last evaluation that belong to that branch.
+        progress: share of the schedule that lies behind, 0 at the first step.
     """
 
     x: Tensor
     alpha: float
+    sigma: float
     denoised: Tensor
     x0: Tensor
     denoise: "Callable[[Tensor], Tensor]"
     branch: slice
+    progress: float
 
 
 Guidance = Callable[[Step], Tensor]
@@ -54,17 +58,22 @@ def schedule_of(architecture: Architecture) -> DDIMScheduler:
 class Engine:
     """The demo model, ready to sample.
 
+    Args:
+        checkpoint: its weights.
+        device: where it runs.
+        dtype: what the network computes in; between its evaluations all is float32.
+
     Attributes:
         unet: diffusers' network, in evaluation mode.
         evaluations: pictures that went through the network so far.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.architecture = checkpoint.architecture
         self.unet = build(checkpoint.architecture).requires_grad_(False).eval()
         self.unet.load_state_dict(checkpoint.unet)
-        self.unet.to(device)
-        self.token_table = checkpoint.token_table.to(device)
+        self.unet.to(device).type(dtype)
+        self.token_table = checkpoint.token_table.to(device, dtype)
         self.schedule = schedule_of(checkpoint.architecture)
         self.evaluations = 0
 
@@ -120,8 +129,9 @@ class Engine:
 
             def denoise(x: Tensor, text: Tensor) -> Tensor:
                 self.evaluations += len(text)
-                noise = self.unet(x.repeat(len(text) // len(x), 1, 1, 1), timestep, text).sample  # noqa: B023
-                return (x.repeat(len(text) // len(x), 1, 1, 1) - sigma * noise) / alpha  # noqa: B023
+                x = x.repeat(len(text) // len(x), 1, 1, 1)
+                noise = self.unet(x.to(text.dtype), timestep, text).sample  # noqa: B023
+                return (x - sigma * noise.to(x.dtype)) / alpha  # noqa: B023
 
             predictions = denoise(x, text)
             x0, denoised = predictions[: len(x)], predictions[-len(x) :]
@@ -129,7 +139,9 @@ class Engine:
                 denoised = x0 + cfg * (denoised - x0)
             if guidance is not None:
                 branch = slice(0, len(x))
-                denoised = guidance(Step(x, alpha, denoised, x0, lambda x: denoise(x, text[branch]), branch))  # noqa: B023
+                progress = 1 - (int(timestep) + 1) / len(self.schedule.alphas_cumprod)
+                again = partial(denoise, text=text[branch])
+                denoised = guidance(Step(x, alpha, sigma, denoised, x0, again, branch, progress))
             x = self.schedule.step((x - alpha * denoised) / sigma, timestep, x).prev_sample
             if on_step is not None:
                 on_step(x)

@@ -35,7 +35,8 @@ class SelfAttentionGuidance:
 
     Args:
         unet: the network to listen to.
-        scale, blur_sigma, threshold, mask_mode: as `sag_core.Settings`, which also checks them.
+        scale, blur_sigma, threshold, mask_mode, difference: as `sag_core.Settings`, which also checks them.
+        attention: the self-attention to read instead.
         on_mask: called with every step's mask, (b, 1, h, w).
 
     >>> with SelfAttentionGuidance(engine.unet, 0.5) as guidance:  # doctest: +SKIP
@@ -49,20 +50,26 @@ class SelfAttentionGuidance:
         blur_sigma: float = 1.0,
         threshold: float = 1.0,
         mask_mode: str = "self_attention",
+        difference: str = "noise",
+        attention: Optional[Attention] = None,
         on_mask: Optional[Callable[[Tensor], None]] = None,
     ) -> None:
         self.settings = sag_core.Settings(
-            scale=scale, blur_sigma=blur_sigma, mask_threshold=threshold, mask_mode=mask_mode
+            scale=scale,
+            blur_sigma=blur_sigma,
+            mask_threshold=threshold,
+            mask_mode=mask_mode,
+            difference=difference,
         )
-        self._mode = sag_core.MASK_MODES[mask_mode]
-        self._attention = unet.mid_block.attentions[0].transformer_blocks[0].attn1
+        self._statistic = sag_core.MASK_MODES[mask_mode].statistic
+        self._attention = attention or unet.mid_block.attentions[0].transformer_blocks[0].attn1
         self._on_mask = on_mask
         self._steps = 0
 
     def __enter__(self) -> "SelfAttentionGuidance":
         self._before = self._attention.processor
-        if self._mode.statistic is not None:
-            self._recorder = RecordingProcessor(self._mode.statistic)
+        if self._statistic is not None:
+            self._recorder = RecordingProcessor(self._statistic)
             self._attention.set_processor(self._recorder)
         return self
 
@@ -71,7 +78,8 @@ class SelfAttentionGuidance:
 
     @torch.no_grad()
     def __call__(self, step: Step) -> Tensor:
-        mask = self._mode.mask(self._map(step), self.settings.mask_threshold)
+        self._steps += 1
+        _, mask = sag_core.degradation_mask(self.settings, step.x0, lambda seed: self._map(step, seed), self._steps)
         if self._on_mask is not None:
             self._on_mask(mask)
         return sag_core.self_attention_guidance(
@@ -83,16 +91,14 @@ class SelfAttentionGuidance:
             scale=self.settings.scale,
             blur_sigma=self.settings.blur_sigma,
             alpha=step.alpha,
+            difference=self.settings.difference,
         )
 
-    def _map(self, step: Step) -> Tensor:
-        """What the mask is made of, (b, 1, h, w)."""
-        if self._mode.image_map is not None:
-            return self._mode.image_map(step.x0, self.settings.blur_sigma)
-        received = self._recorder.received[step.branch]
-        if self._mode.shuffled:
-            self._steps += 1
-            received = sag_core.shuffled_tokens(received, self._steps)
+    def _map(self, step: Step, shuffle_seed: Optional[int]) -> Tensor:
+        """The attention that was recorded, on the picture, (b, 1, h, w)."""
+        received = self._recorder.received[step.branch].float()
+        if shuffle_seed is not None:
+            received = sag_core.shuffled_tokens(received, shuffle_seed)
         rows, columns = step.x.shape[-2:]
         halvings = round((rows * columns / received.shape[1]) ** 0.5)  # of both sides, by the network's levels
         grid = -(-rows // halvings), -(-columns // halvings)

@@ -5,50 +5,33 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .client import Client
+
 PACK = Path(__file__).resolve().parents[1]
-START_SECONDS, RUN_SECONDS = 180, 600
+START_SECONDS = 180
 UNUSED = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "build", "dist", "*.egg-info")
 
 
-class Server:
-    """A running ComfyUI, spoken to over its HTTP interface on the loopback address.
-
-    Every method raises RuntimeError, with the end of the server's log, where the server refuses, fails or falls silent.
-    """
+class Server(Client):
+    """A ComfyUI that `serve` started; every failure comes with the end of its log."""
 
     def __init__(self, process: subprocess.Popen, port: int, base: Path, log: Path) -> None:
+        super().__init__(f"http://127.0.0.1:{port}")
         self.process = process
         self.base = base
         self.log = log
-        self.address = f"http://127.0.0.1:{port}"
-        # No handler of the environment: a proxy set there must not see loopback requests.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def get(self, path: str) -> bytes:
-        """The body of an answer."""
-        with self._opener.open(self.address + path, timeout=30) as answer:
-            return answer.read()
-
-    def get_json(self, path: str):
-        """The value in an answer."""
-        return json.loads(self.get(path))
 
     def wait_until_ready(self) -> None:
         """Return when the server answers."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise self._failure(f"ComfyUI ended with code {self.process.returncode} while starting")
+            self._check()
             try:
                 self.get("/object_info/KSampler")
                 return
@@ -56,51 +39,13 @@ class Server:
                 time.sleep(0.3)
         raise self._failure(f"ComfyUI did not answer within {START_SECONDS} s")
 
-    def post(self, path: str, body: bytes) -> "tuple[int, bytes]":
-        """The status and the body of an answer to JSON."""
-        request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"})
-        try:
-            with self._opener.open(request, timeout=30) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, refusal.read()
-
-    def queue(self, prompt: dict) -> str:
-        """Queue a workflow in the API format and return its id."""
-        status, answer = self.post("/prompt", json.dumps({"prompt": prompt}).encode())
-        if status != 200:
-            raise RuntimeError(f"ComfyUI refused the workflow: {answer.decode()}")
-        return json.loads(answer)["prompt_id"]
-
-    def wait(self, prompt_id: str) -> dict:
-        """Wait until a queued workflow has ended, and return what ComfyUI's history says of it."""
-        deadline = time.monotonic() + RUN_SECONDS
-        while time.monotonic() < deadline:
-            entry = self.get_json(f"/history/{prompt_id}").get(prompt_id)
-            if entry is not None:
-                return entry
-            if self.process.poll() is not None:
-                raise self._failure(f"ComfyUI ended with code {self.process.returncode} during a run")
-            time.sleep(0.1)
-        raise self._failure(f"the workflow did not finish within {RUN_SECONDS} s")
-
-    def pictures(self, prompt: dict) -> "dict[str, list[bytes]]":
-        """Queue a workflow, wait for it, and return the files of its pictures by the id of the node that saves them."""
-        entry = self.wait(self.queue(prompt))
-        if entry["status"]["status_str"] != "success":
-            raise self._failure(f"the workflow failed: {json.dumps(entry['status'], indent=1)}")
-        return {
-            node: [self._view(picture) for picture in output.get("images", [])]
-            for node, output in entry["outputs"].items()
-        }
-
     def log_text(self) -> str:
         """All that the server has printed so far."""
         return self.log.read_text(errors="replace")
 
-    def _view(self, picture: dict) -> bytes:
-        query = urllib.parse.urlencode({key: picture[key] for key in ("filename", "subfolder", "type")})
-        return self.get(f"/view?{query}")
+    def _check(self) -> None:
+        if self.process.poll() is not None:
+            raise self._failure(f"ComfyUI ended with code {self.process.returncode}")
 
     def _failure(self, message: str) -> RuntimeError:
         return RuntimeError(f"{message}; its log ends with\n{self.log_text()[-3000:]}")
@@ -163,17 +108,6 @@ def serve(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def find_python(comfyui: Path) -> Path:
-    """COMFYUI_PYTHON, then the interpreter of ComfyUI's own virtual environment, then this one."""
-    given = os.environ.get("COMFYUI_PYTHON")
-    if given:
-        return Path(given)
-    inside = ("bin/python", "Scripts/python.exe")
-    places = [comfyui / venv / python for venv in (".venv", "venv") for python in inside]
-    places.append(comfyui.parent / "python_embeded" / "python.exe")
-    return next((place for place in places if place.exists()), Path(sys.executable))
 
 
 def pictures_with_and_without(

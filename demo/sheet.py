@@ -1,6 +1,7 @@
 """Picture sheets: rows of small pictures, enlarged, under a line of titles."""
 
 from collections.abc import Sequence
+from typing import Union
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -10,11 +11,12 @@ GAP = 6
 TITLE = 40
 
 
-def sheet(columns: "dict[str, Tensor]", title: str) -> Image.Image:
+def sheet(columns: "dict[str, Union[Tensor, Sequence[Image.Image]]]", title: str) -> Image.Image:
     """Lay pictures out.
 
     Args:
-        columns: title of each column and its pictures, (rows, 3, h, w) in -1..1; brighter and darker is cut.
+        columns: title of each column and its pictures, a row each: of Pillow, or (rows, 3, h, w) in -1..1, where
+            brighter and darker is cut.
         title: a line above all.
 
     Returns:
@@ -27,13 +29,13 @@ def sheet(columns: "dict[str, Tensor]", title: str) -> Image.Image:
     draw.text((GAP, TITLE // 2), title, "black", font(17), anchor="lm")
     for column, (name, pictures) in enumerate(columns.items()):
         left = GAP + step * column
-        lines = name.split("\n")
+        lines = name.strip().split("\n")
         for line, text in enumerate(lines):
             y = 1.5 * TITLE + (line - (len(lines) - 1) / 2) * 16
             draw.text((left + CELL / 2, y), text, "black", font(14), anchor="mm")
         for row, picture in enumerate(pictures):
-            enlarged = image(picture).resize((CELL, CELL), Image.Resampling.NEAREST)
-            page.paste(enlarged, (left, 2 * TITLE + step * row))
+            enlarged = image(picture) if isinstance(picture, Tensor) else picture
+            page.paste(enlarged.resize((CELL, CELL), Image.Resampling.NEAREST), (left, 2 * TITLE + step * row))
     return page
 
 
@@ -47,6 +49,11 @@ def lit_by(picture: Tensor, masks: "Sequence[Tensor]") -> Tensor:
     """Pictures (b, 3, h, w) in -1..1, dark where no step's mask (b, 1, h, w) lay and full where every step's did."""
     share = sum(masks) / len(masks)
     return (picture.clamp(-1, 1) + 1) * (0.12 + 0.88 * share) - 1
+
+
+def change(before: Tensor, after: Tensor, times: float) -> Tensor:
+    """What became brighter and darker between two pictures, enlarged; 0 (grey) is no change."""
+    return times * (after - before)
 
 
 def font(size: int) -> ImageFont.ImageFont:

@@ -1,4 +1,4 @@
-"""Train the demo model from nothing: `python -m demo.train`.
+"""Train the demo model: `python -m demo.train`, from nothing or `--from` weights that it wrote before.
 
 Draws its pictures (see scenes.py), trains a small noise-predicting UNet on them with Adam, and keeps the average of
 the weights. The state is saved every few minutes: the same command goes on where it was stopped, and with fewer
@@ -84,12 +84,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".cache/train"), help="state, log and sample sheets")
     parser.add_argument("--pictures", type=Path, default=Path(".cache/pictures"), help="where drawn pictures are kept")
     parser.add_argument("--out", type=Path, default=checkpoint.WEIGHTS, help="the finished weights")
+    parser.add_argument("--from", type=Path, dest="start", metavar="WEIGHTS", help="begin with these, not with nothing")
     parser.add_argument("--count", type=int, default=16000, help="pictures to train on")
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=8e-4, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=250, help="steps between saved states")
+    parser.add_argument("--compile", action="store_true", help="faster after a minute or two; needs a C++ compiler")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
@@ -97,9 +99,17 @@ def main() -> None:
     architecture = Architecture()
     data = pictures(args.count, architecture.size, args.pictures)
     torch.manual_seed(args.seed)
-    model = Model(architecture).to(args.device, memory_format=torch.channels_last)
+    model = Model(architecture)
+    before = 0  # steps that the weights have behind them
+    if args.start:
+        given = checkpoint.load(args.start)
+        model.unet.load_state_dict(given.unet)
+        model.tokens.weight.data.copy_(given.token_table)
+        before = given.trained_steps
+    model.to(args.device, memory_format=torch.channels_last)
     average = Model(architecture).to(args.device, memory_format=torch.channels_last)
     average.load_state_dict(model.state_dict())
+    predict = torch.compile(model) if args.compile else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01)
     schedule = schedule_of(architecture)
     signal = schedule.alphas_cumprod.to(args.device)
@@ -112,7 +122,7 @@ def main() -> None:
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        first = saved["step"]
+        first, before = saved["step"], saved["before"]
         print(f"going on at step {first}")
 
     started, losses = time.monotonic(), []
@@ -127,7 +137,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(args.device, dtype=torch.bfloat16):
-            predicted = model(schedule.add_noise(images, noise, steps), steps, tokens)
+            predicted = predict(schedule.add_noise(images, noise, steps), steps, tokens)
         loss = (weights[steps] * (predicted.float() - noise).square().mean((1, 2, 3))).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -149,11 +159,11 @@ def main() -> None:
             with log.open("a") as file:
                 file.write(json.dumps({"step": done, "loss": sum(losses) / len(losses), "rate": rate}) + "\n")
             losses = []
-            everything = {"model": model.state_dict(), "average": average.state_dict(), "step": done}
+            everything = {"model": model.state_dict(), "average": average.state_dict(), "step": done, "before": before}
             torch.save({**everything, "optimizer": optimizer.state_dict()}, state.with_suffix(".part"))
             state.with_suffix(".part").replace(state)
             weights_now = {name: tensor.cpu() for name, tensor in average.unet.state_dict().items()}
-            kept = Checkpoint(architecture, weights_now, average.tokens.weight.cpu(), done)
+            kept = Checkpoint(architecture, weights_now, average.tokens.weight.cpu(), before + done)
             checkpoint.save(kept, args.folder / "average.safetensors")
             with torch.no_grad():
                 on_cpu = Model(architecture).requires_grad_(False)

@@ -19,8 +19,8 @@ SWITCH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "
 class Combinations(NamedTuple):
     """Every combination, the first setting changing fastest, under a label each; and how many values that one has."""
 
-    settings: "list[dict[str, Any]]"
-    labels: "list[str]"
+    settings: list[dict[str, Any]]
+    labels: list[str]
     columns: int
 
 
@@ -71,7 +71,7 @@ def combinations(text: str) -> Combinations:
     return Combinations(settings, labels, len(next(iter(values.values()))))
 
 
-def described(settings: "Mapping[str, Any]") -> str:
+def described(settings: Mapping[str, Any]) -> str:
     """Settings in the form that `combinations` reads."""
     return "; ".join(f"{name}={_written(value)}" for name, value in settings.items())
 
@@ -79,7 +79,9 @@ def described(settings: "Mapping[str, Any]") -> str:
 def _words(text: str, start: int, end: int):
     """Values between commas, each with its place in the text."""
     while start <= end:
-        word = re.compile(r'(?:"[^"]*"|[^,])*').match(text, start, end)[0]
+        match = re.compile(r'(?:"[^"]*"|[^,])*').match(text, start, end)
+        assert match is not None  # it matches nothing at all as well
+        word = match[0]
         yield word.strip(), start + len(word) - len(word.lstrip())
         start += len(word) + 1
 
@@ -92,7 +94,7 @@ def _value(text: str, place: int, name: str, word: str) -> Any:
         word = word[1:-1]
     kind = type(getattr(Settings, name))
     try:
-        value = SWITCH[word.lower()] if kind is bool else kind(word)
+        value: Any = SWITCH[word.lower()] if kind is bool else kind(word)
     except (KeyError, ValueError):
         wanted = {bool: "on or off", int: "a whole number", float: "a number"}[kind]
         raise _error(text, place, f"{name} must be {wanted}, got {shown(word)}") from None

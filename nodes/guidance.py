@@ -22,7 +22,7 @@ def _settings_inputs(*names: str):
 
 def _widget(name, default, declared):
     kind = io.Combo if declared.choices else WIDGETS[type(default)]
-    options = {"default": default, "tooltip": declared.meaning}
+    options = {"default": default, "tooltip": declared.meaning, "optional": declared.later}
     if declared.choices:
         options["options"] = list(declared.choices)
     if declared.range:
@@ -44,7 +44,7 @@ def guided_model_output():
 def trace_output():
     return TRACE.Output(
         display_name="trace",
-        tooltip="What guidance did at each step, for SAG Mask Preview. Recorded only while something is connected.",
+        tooltip="What guidance did at each step of the last run, for SAG Mask Preview. Recorded only if connected.",
     )
 
 

@@ -11,7 +11,7 @@ from .guidance import CATEGORY, TracedNode, guided_model_output, trace_output
 
 # What differs from the Advanced node's defaults. Saved workflows hold the name alone, so a preset never changes under
 # its name: a better one gets a new name, and the old one stays.
-PRESETS: "dict[str, dict[str, Any]]" = {
+PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper ADM": {"scale": 0.5, "blur_sigma": 9.0, "blur_kernel": 31, "attention_blocks": "output.2"},
     "diffusers": {"scale": 0.75, "blur_sigma": 1.0, "blur_kernel": 9},

@@ -19,9 +19,7 @@ class SAGMaskPreview(io.ComfyNode):
                 "steered. Connect the trace of a guidance node, and what the sampler draws with its model."
             ),
             inputs=[
-                TRACE.Input(
-                    "trace", optional=True, tooltip="The trace of a guidance node whose model the sampler uses."
-                ),
+                TRACE.Input("trace", optional=True, tooltip="The trace of the guidance node whose model is sampled."),
                 io.MultiType.Input(
                     "after",
                     types=[io.Latent, io.Image],

@@ -9,12 +9,12 @@ c latent channels, t frames, h w latent rows and columns, gh gw token rows and c
 
 from .attention import received_attention
 from .blur import gaussian_blur, gaussian_taps
-from .guidance import finite_samples, guidance_term, self_attention_guidance, steer
+from .degradation import degradation_mask
+from .guidance import DIFFERENCES, finite_samples, guidance_term, self_attention_guidance, steer
 from .mask import attention_mask, average_maps, upsample_map
 from .mask_modes import (
     MASK_MODES,
     MaskMode,
-    degradation_mask,
     everywhere,
     feathered,
     high_frequency_map,
@@ -29,6 +29,7 @@ from .token_rank import token_rank
 
 __all__ = [
     "AUTO",
+    "DIFFERENCES",
     "MASK_MODES",
     "RESCALE_MODES",
     "SCALE_CURVES",

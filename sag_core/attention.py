@@ -1,6 +1,6 @@
 """How much attention every token receives."""
 
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from einops import rearrange
@@ -91,7 +91,7 @@ def received_attention(
             keys_t = k[row, chosen // (heads // key_heads)].float().transpose(1, 2)  # (heads, d, k)
             some_heads = slice(first, first + heads_at_once)
             for start in range(0, queries, rows_at_once):
-                rows = slice(start, start + rows_at_once)
+                rows: Union[slice, Tensor] = slice(start, start + rows_at_once)
                 rows = rows if chosen_queries is None else chosen_queries[rows]
                 part_of_mask = None if mask is None else _part(mask, row, some_heads, rows)
                 part_of_weights = None if query_weights is None else query_weights[row, rows]
@@ -151,14 +151,14 @@ def _cut_mask(mask: Tensor, q: Tensor, k: Tensor, image_tokens: slice) -> Tensor
     return mask[..., image_tokens] if mask.shape[3] > 1 else mask
 
 
-def _part(mask: Tensor, row: int, heads: slice, queries: "slice | Tensor") -> Tensor:
+def _part(mask: Tensor, row: int, heads: slice, queries: Union[slice, Tensor]) -> Tensor:
     """The piece of a four-axes mask that belongs to a chunk of scores, (heads or 1, q or 1, k or 1)."""
     part = mask[row if mask.shape[0] > 1 else 0]
     part = part[heads] if part.shape[0] > 1 else part
     return part[:, queries] if part.shape[1] > 1 else part
 
 
-def _split_heads(q: Tensor, k: Tensor, heads: int) -> "tuple[Tensor, Tensor]":
+def _split_heads(q: Tensor, k: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Bring q and k to (b, heads, n, d), checking that they belong together."""
     check_floating("q", q, (3, 4))
     check_floating("k", k, (q.ndim,))

@@ -57,6 +57,7 @@ def gaussian_blur(x: Tensor, sigma: float, kernel_size: Optional[int] = None) ->
     Raises:
         ValueError: as `gaussian_taps`; a tensor that is not floating-point or has other axes.
 
+    >>> import torch
     >>> gaussian_blur(torch.rand(1, 4, 5, 7), 2.0).shape
     torch.Size([1, 4, 5, 7])
     """

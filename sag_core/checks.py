@@ -16,7 +16,7 @@ def check_number(name: str, value: float, low: float = -math.inf, high: float = 
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {shown(value)}")
 
 
-def check_floating(name: str, tensor: Tensor, ndims: "tuple[int, ...]") -> None:
+def check_floating(name: str, tensor: Tensor, ndims: tuple[int, ...]) -> None:
     """Raise ValueError unless `tensor` is a non-empty floating-point tensor with one of the given numbers of axes."""
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
@@ -35,7 +35,7 @@ def check_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) 
         raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(tensor.shape)}")
 
 
-def check_choice(name: str, value: str, choices: "Iterable[str]") -> None:
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise ValueError unless `value` is one of the choices."""
     choices = tuple(choices)
     if value not in choices:

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from .blur import gaussian_blur
-from .checks import check_floating, check_number, check_same_shape
+from .checks import check_choice, check_floating, check_number, check_same_shape
 from .projection import perpendicular
 from .rescale import rescaled
+
+DIFFERENCES: "tuple[str, ...]" = ("noise", "image")
 
 
 def self_attention_guidance(
@@ -22,6 +24,7 @@ def self_attention_guidance(
     blur_sigma: float = 1.0,
     alpha: Union[float, Tensor] = 1.0,
     kernel_size: Optional[int] = None,
+    difference: str = "noise",
 ) -> Tensor:
     """Guide a prediction by Self-Attention Guidance, written for predicted images instead of predicted noise.
 
@@ -45,13 +48,14 @@ def self_attention_guidance(
         alpha: share of the image in `x` at this noise level; 1 where noise is added to the unscaled image, 1 - t in
             a flow. A number, or a tensor broadcastable to `x0`.
         kernel_size: taps of G, see `gaussian_taps`.
+        difference: what is compared, see `guidance_term`; "noise" is the paper.
 
     Returns:
         The guided prediction, in the shape and dtype of `denoised`.
 
     Raises:
         ValueError: tensors of different shapes or not floating-point, a mask that does not broadcast, numbers that
-            are not finite, a negative blur_sigma.
+            are not finite, a negative blur_sigma, an unknown difference.
     """
     check_floating("denoised", denoised, (4, 5))
     check_number("scale", scale)
@@ -61,7 +65,8 @@ def self_attention_guidance(
     check_number("blur_sigma", blur_sigma, low=0)
     if scale == 0 or blur_sigma == 0:
         return denoised
-    term = guidance_term(x, x0, mask, denoise, blur_sigma=blur_sigma, alpha=alpha, kernel_size=kernel_size)
+    options = dict(blur_sigma=blur_sigma, alpha=alpha, kernel_size=kernel_size, difference=difference)
+    term = guidance_term(x, x0, mask, denoise, **options)
     return steer(denoised, term, scale)
 
 
@@ -74,14 +79,23 @@ def guidance_term(
     blur_sigma: float = 1.0,
     alpha: Union[float, Tensor] = 1.0,
     kernel_size: Optional[int] = None,
+    difference: str = "noise",
 ) -> Tensor:
-    """What the model loses by the blur: `x0_degraded - D(x_bar)`, see `self_attention_guidance`.
+    """What the model makes of the picture, less what it makes of the blurred one; see `self_attention_guidance`.
+
+        "noise":  x0_degraded - D(x_bar)    the predicted noises, each under its own picture (the paper)
+        "image":  x0 - D(x_bar)             the predicted pictures, = "noise" + M * (x0 - G(x0))
+
+    For a linear denoiser that returns the share w of a frequency, and h = M * (x0 - G(x0)) that the blur removes,
+    they are -(1 - w) * h, which softens, and w * h, which sharpens most where the model is sure of its detail
+    (docs/difference.md derives and measures it).
 
     Args and Raises: as `self_attention_guidance`.
 
     Returns:
         The shape of `x0`; not yet scaled.
     """
+    check_choice("difference", difference, DIFFERENCES)
     check_floating("x0", x0, (4, 5))
     check_floating("x", x, (4, 5))
     check_same_shape("x", x, "x0", x0)
@@ -96,7 +110,7 @@ def guidance_term(
     x_bar = (x + alpha * removed).to(x.dtype)
     prediction = denoise(x_bar)
     check_same_shape("the result of denoise", prediction, "x0", x0)
-    return x0 + removed - prediction
+    return x0 - prediction if difference == "image" else x0 + removed - prediction
 
 
 def steer(
@@ -139,7 +153,7 @@ def steer(
     return guided.to(denoised.dtype)
 
 
-def finite_samples(term: Tensor) -> "tuple[Tensor, Tensor]":
+def finite_samples(term: Tensor) -> tuple[Tensor, Tensor]:
     """Leave out the samples of a guidance term that a number format could not hold.
 
     Args:

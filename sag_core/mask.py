@@ -24,6 +24,7 @@ def upsample_map(received: Tensor, grid: Sequence[int], size: Sequence[int], mod
     Raises:
         ValueError: a grid that does not hold n tokens, grid and size with different numbers of axes, an unknown mode.
 
+    >>> import torch
     >>> upsample_map(torch.arange(6.0)[None], (2, 3), (4, 6)).shape
     torch.Size([1, 1, 4, 6])
     """
@@ -41,8 +42,8 @@ def upsample_map(received: Tensor, grid: Sequence[int], size: Sequence[int], mod
 
 
 def average_maps(
-    received: "Sequence[Tensor]", grids: "Sequence[Sequence[int]]", mode: str = "nearest"
-) -> "tuple[Tensor, tuple[int, ...]]":
+    received: Sequence[Tensor], grids: Sequence[Sequence[int]], mode: str = "nearest"
+) -> tuple[Tensor, tuple[int, ...]]:
     """Average the maps of several blocks on the finest of their grids.
 
     Args:
@@ -62,7 +63,7 @@ def average_maps(
     if len(received) == 1:
         return received[0], finest
     maps = [upsample_map(tokens, grid, finest, mode) for tokens, grid in zip(received, grids)]
-    return (sum(maps) / len(maps)).flatten(1), finest
+    return (sum(maps[1:], maps[0]) / len(maps)).flatten(1), finest
 
 
 def attention_mask(received: Tensor, threshold: float = 1.0) -> Tensor:

@@ -1,6 +1,6 @@
 """The ways to choose what is blurred: the paper's, those of its ablations, and those that followed."""
 
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -11,18 +11,15 @@ from .checks import check_floating, check_number
 from .mask import attention_mask
 from .token_rank import token_rank
 
-if TYPE_CHECKING:
-    from .settings import Settings
-
 SOFTNESS = 4  # exponent of the graded mask: 0.06 at half the threshold, 0.5 at the threshold, 0.94 at twice
 
 
 class MaskMode(NamedTuple):
     """Where a mask comes from: a statistic of the attention or the image, and how it becomes a mask."""
 
-    statistic: Optional[Callable] = None  # of queries and keys: one value a token, with mean 1
+    statistic: Optional[Callable[..., Tensor]] = None  # of queries and keys: one value a token, with mean 1
     shuffled: bool = False  # the tokens' values change places
-    image_map: Optional[Callable] = None  # where there is no statistic: of the predicted image and blur_sigma
+    image_map: Optional[Callable[[Tensor, float], Tensor]] = None  # without a statistic: of the image and blur_sigma
     mask: Callable[[Tensor, float], Tensor] = attention_mask
 
 
@@ -108,7 +105,7 @@ def feathered(mask: Tensor, sigma: float) -> Tensor:
     return mask if sigma == 0 else gaussian_blur(mask, sigma).clamp_(0, 1)
 
 
-MASK_MODES: "dict[str, MaskMode]" = {
+MASK_MODES: dict[str, MaskMode] = {
     "self_attention": MaskMode(received_attention),
     "soft_self_attention": MaskMode(received_attention, mask=soft_attention_mask),
     "token_rank": MaskMode(token_rank),
@@ -116,29 +113,3 @@ MASK_MODES: "dict[str, MaskMode]" = {
     "high_frequency": MaskMode(image_map=high_frequency_map),
     "random": MaskMode(received_attention, shuffled=True),
 }
-
-
-def degradation_mask(
-    settings: "Settings", x0: Tensor, attention: "Callable[[Optional[int]], Tensor]", seed: int
-) -> "tuple[Tensor, Tensor]":
-    """What the mask is made of, and the mask of what is blurred, as the settings ask for.
-
-    Args:
-        settings: mask_mode, mask_threshold, mask_feather and blur_sigma.
-        x0: the predicted image of the guided branch, (b, c, h, w) or (b, c, t, h, w).
-        attention: gives the statistic of the attention on the latent, (b, 1, h, w) or (b, 1, t, h, w), with its tokens
-            shuffled by a seed unless that is None. Called for the modes that read attention.
-        seed: of the shuffle.
-
-    Returns:
-        The map, 1 being its average unless everything is marked, and the mask, 0..1, both (b, 1, ...).
-
-    Raises:
-        ValueError: as `gaussian_blur`.
-    """
-    mode = MASK_MODES[settings.mask_mode]
-    if mode.image_map is not None:
-        values = mode.image_map(x0, settings.blur_sigma)
-    else:
-        values = attention(seed if mode.shuffled else None)
-    return values, feathered(mode.mask(values, settings.mask_threshold), settings.mask_feather)

@@ -48,11 +48,11 @@ def rescaled(denoised: Tensor, guidance: Tensor, reference: Tensor, amount: floa
     return denoised + guidance * (amount * factor + (1 - amount)).to(guidance.dtype)
 
 
-def _std(x: Tensor, axes: "tuple[int, ...]") -> Tensor:
+def _std(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return x.float().std(dim=axes, keepdim=True)
 
 
-def _norm(x: Tensor, axes: "tuple[int, ...]") -> Tensor:
+def _norm(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return x.float().square().sum(dim=axes, keepdim=True).sqrt()
 
 

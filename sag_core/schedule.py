@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple
 from .checks import check_choice, check_number
 
 # Every curve is continuous on 0..1 and stays within 0..1; its greatest value is 1.
-SCALE_CURVES: "dict[str, Callable[[float], float]]" = {
+SCALE_CURVES: dict[str, Callable[[float], float]] = {
     "constant": lambda p: 1.0,
     "linear_fade_out": lambda p: 1.0 - p,
     "cosine_fade_out": lambda p: 0.5 * (1.0 + math.cos(math.pi * p)),
@@ -47,7 +47,7 @@ class Window(NamedTuple):
         """Whether a noise level lies inside."""
         return self.end < sigma <= self.start
 
-    def position(self, sigma: float, schedule: "Sequence[float]") -> int:
+    def position(self, sigma: float, schedule: Sequence[float]) -> int:
         """The number, from 0, of the schedule's step inside the window to which a noise level belongs.
 
         It depends on the noise level alone, so all evaluations that a sampler makes within a step count as one, and so
@@ -60,7 +60,7 @@ class Window(NamedTuple):
         return max(0, len({step for step in schedule if sigma <= step <= self.start}) - 1)
 
 
-def window(start_percent: float, end_percent: float, percent_to_sigma: "Callable[[float], float]") -> Window:
+def window(start_percent: float, end_percent: float, percent_to_sigma: Callable[[float], float]) -> Window:
     """The noise levels between two shares of a schedule. 0 takes in all that is above, and 1 all that is below.
 
     Args:
@@ -80,7 +80,7 @@ def window(start_percent: float, end_percent: float, percent_to_sigma: "Callable
 
 
 def progress(
-    sigma: float, start_percent: float, end_percent: float, percent_to_sigma: "Callable[[float], float]"
+    sigma: float, start_percent: float, end_percent: float, percent_to_sigma: Callable[[float], float]
 ) -> float:
     """How far a noise level is through a window, 0..1, in the schedule's own measure.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Optional
 
 from .checks import check_choice, check_number, shown
+from .guidance import DIFFERENCES
 from .mask_modes import MASK_MODES
 from .rescale import RESCALE_MODES
 from .schedule import SCALE_CURVES
@@ -22,6 +23,7 @@ class Declaration(NamedTuple):
         step: by which a number is turned up or down.
         choices: of a setting that is one of several words.
         expert: whether it is for people who look for it.
+        later: whether it came after a release, so that what was saved before lacks it.
     """
 
     meaning: str
@@ -29,14 +31,15 @@ class Declaration(NamedTuple):
     step: Optional[float] = None
     choices: Optional[tuple[str, ...]] = None
     expert: bool = False
+    later: bool = False
 
 
 def _number(default: float, low: float, high: float, step: float, meaning: str, expert: bool = False) -> Any:
     return field(default=default, metadata={"is": Declaration(meaning, (low, high), step, None, expert)})
 
 
-def _choice(default: str, choices: "tuple[str, ...]", meaning: str, expert: bool = False) -> Any:
-    return field(default=default, metadata={"is": Declaration(meaning, choices=choices, expert=expert)})
+def _choice(default: str, choices: tuple[str, ...], meaning: str, expert: bool = False, later: bool = False) -> Any:
+    return field(default=default, metadata={"is": Declaration(meaning, choices=choices, expert=expert, later=later)})
 
 
 def _other(default: Any, meaning: str, expert: bool = False) -> Any:
@@ -148,6 +151,12 @@ class Settings:
         "Between the steps of apply_every, apply the last guidance again instead of none.",
         expert=True,
     )
+    difference: str = _choice(
+        "noise", DIFFERENCES,
+        "What is compared with the blurred version's: the predicted noise (the paper), which calms and softens, "
+        "or the predicted image, which sharpens. Turn to image when pictures come out too soft.",
+        later=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, declared in declarations().items():

@@ -5,6 +5,7 @@ from typing import Optional
 from torch import Tensor
 
 from .attention import received_attention
+from .checks import check_number
 
 STEPS = 10
 
@@ -39,11 +40,12 @@ def token_rank(
         (b, n) float32 on the device of `q`.
 
     Raises:
-        ValueError: as `received_attention`; different numbers of queries and keys.
+        ValueError: as `received_attention`; different numbers of queries and keys, no step.
     """
-    rank = None
-    for _ in range(steps):
-        rank = received_attention(
+    check_number("steps", steps, low=1)
+
+    def step(weights: Optional[Tensor]) -> Tensor:
+        return received_attention(
             q,
             k,
             heads,
@@ -52,6 +54,10 @@ def token_rank(
             scale=scale,
             max_queries=max_queries,
             max_bytes=max_bytes,
-            query_weights=rank,
+            query_weights=weights,
         )
+
+    rank = step(None)
+    for _ in range(steps - 1):
+        rank = step(rank)
     return rank

@@ -15,7 +15,7 @@ def tracked() -> bool:
 def files() -> "list[str]":
     """Paths of the files in the archive."""
     ignored = _names("--cached", "--ignored", "--exclude-from=.comfyignore")
-    return [name for name in _names("--cached") if name not in ignored and (ROOT / name).is_file()]
+    return sorted(name for name in set(_names("--cached")) - set(ignored) if (ROOT / name).is_file())
 
 
 def pack(path: Path) -> int:

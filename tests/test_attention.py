@@ -70,18 +70,29 @@ def test_image_tokens_of_a_joint_sequence_are_renormalised():
     assert received.shape == (1, 12)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 2e-3), (torch.bfloat16, 2e-2), (torch.float64, 1e-5)])
-def test_any_dtype_gives_float32(dtype, tolerance):
-    q, k = qk(1, 2, 40, 16, dtype=dtype)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_dtype_is_computed_in_float32(dtype):
+    q, k = qk(1, 2, 40, 40, dtype=dtype)  # 40 channels: their scale is no power of 2, and would be rounded
     received = received_attention(q, k, 2)
     assert received.dtype == torch.float32
-    torch.testing.assert_close(received.double(), naive(q, k, 2), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(received.double(), naive(q, k, 2), rtol=1e-5, atol=1e-5)
 
 
 def test_half_precision_scores_do_not_overflow():
     q, k = (t * 100 for t in qk(1, 2, 40, 64, dtype=torch.float16))
     assert (q @ k.transpose(-1, -2)).isinf().any(), "the example must overflow in float16"
     assert received_attention(q, k, 2).isfinite().all()
+
+
+def test_the_scale_is_a_factor_on_the_scores():
+    q, k = qk(1, 2, 12, 4)
+    expected = naive(3 * 4**0.5 * q, k, 2)
+    torch.testing.assert_close(received_attention(q, k, 2, scale=3.0).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_keeps_nothing_for_gradients():
+    q, k = (t.requires_grad_() for t in qk(1, 2, 12, 4))
+    assert not received_attention(q, k, 2).requires_grad
 
 
 def test_works_in_inference_mode_and_writes_to_no_argument():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, load_package
+from loading import ROOT, load_package
 
 layouts = load_package("token_layouts", ROOT / "nodes" / "adapter" / "layouts")
 Cross, Joint = layouts.CrossLayout, layouts.JointLayout

@@ -46,6 +46,7 @@ def test_above_the_threshold_is_marked_and_equal_is_not():
     received = torch.tensor([[0.5, 1.0, 1.0001, 3.0, float("nan")]])
     assert attention_mask(received).tolist() == [[0, 0, 1, 1, 0]]
     assert attention_mask(received, 0.4).tolist() == [[1, 1, 1, 1, 0]]
+    assert attention_mask(received.half()).dtype == torch.float16
 
 
 @pytest.mark.parametrize("threshold", [-0.1, float("nan"), float("inf"), "1", None])

@@ -44,6 +44,15 @@ def test_detail_is_found_where_it_is_and_averages_to_one():
     assert energy[..., 4:8, 4:8].min() > energy[..., 12:, 12:].max()
 
 
+def test_detail_counts_by_its_energy_and_in_its_surroundings():
+    x0 = torch.zeros(1, 4, 16, 32)
+    x0[:, 1:3, 8, 8], x0[:, 3, 8, 24] = 1.0, 2.0
+    energy = high_frequency_map(x0, 1.0)[0, 0]
+    # Twice the height in half as many channels is twice the energy; a point is spread as the blur spreads it.
+    assert energy[8, 24] / energy[8, 8] == pytest.approx(2)
+    assert energy[8, 9] / energy[8, 8] == pytest.approx(torch.e**-0.5, rel=0.02)
+
+
 @pytest.mark.parametrize("sigma", [0.0, 1.0])
 def test_an_image_without_detail_marks_nothing(sigma):
     assert attention_mask(high_frequency_map(torch.full((1, 4, 8, 8), 3.0), sigma)).sum() == 0
@@ -91,6 +100,8 @@ def test_several_maps_are_averaged_on_the_finest_grid():
     coarse, fine = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
     average, grid = average_maps([coarse, fine], [(1, 2), (1, 4)])
     assert grid == (1, 4) and average.tolist() == [[0.5, 1.0, 2.5, 3.0]]
+    average, grid = average_maps([fine, coarse, fine], [(1, 4), (1, 2), (1, 4)], "bilinear")
+    torch.testing.assert_close(average, torch.tensor([[1 / 3, 3.5 / 3, 6.5 / 3, 3.0]]))
 
 
 def test_a_single_map_is_left_alone():
@@ -99,6 +110,17 @@ def test_a_single_map_is_left_alone():
     assert average is tokens and grid == (2, 3)
     with pytest.raises(ValueError, match="at least one map"):
         average_maps([], [])
+
+
+def test_these_modes_are_on_offer_the_papers_first():
+    assert list(MASK_MODES) == [
+        "self_attention",
+        "soft_self_attention",
+        "token_rank",
+        "global_blur",
+        "high_frequency",
+        "random",
+    ]
 
 
 @pytest.mark.parametrize("name", MASK_MODES)

@@ -239,6 +239,13 @@ def test_attention_that_is_infinite_everywhere_is_shown():
         assert preview(run._replace(guided=steps), style, "all")[0].isfinite().all()
 
 
+def test_a_run_that_went_wrong_is_shown_all_the_same():
+    run, nan = run_of(3), float("nan")
+    steps = [step._replace(attention=torch.full_like(step.attention, nan), strength=nan) for step in run.guided]
+    for style in STYLES:
+        assert preview(run._replace(guided=steps), style, "all")[0].isfinite().all()
+
+
 def test_steps_that_reused_guidance_are_in_the_plot_and_in_no_map():
     run = run_of(4)
     run = run._replace(guided=[s._replace(attention=None, mask=None) if s.number % 2 == 0 else s for s in run.guided])

@@ -3,23 +3,22 @@
 import os
 import subprocess
 
-import comfyui
 import pytest
 
-from demo.server import find_python
+from demo.comfyui import NOT_FOUND, PACK, find_comfyui, find_python, is_this_interpreter
 
 
 def test_everything_in_tests_host_passes_inside_the_real_comfyui(capsys):
-    host = comfyui.find_comfyui()
+    host = find_comfyui()
     if host is None:
-        pytest.skip(comfyui.NOT_FOUND)
+        pytest.skip(NOT_FOUND)
     python = find_python(host)
-    if comfyui.is_this_interpreter(python):
+    if is_this_interpreter(python):
         pytest.skip("this is ComfyUI's own interpreter: tests/host runs directly")
     run = subprocess.run(
-        [str(python), "-m", "pytest", "-q", str(comfyui.ROOT / "tests" / "host")],
+        [str(python), "-m", "pytest", "-q", str(PACK / "tests" / "host")],
         env={**os.environ, "COMFYUI_PATH": str(host), "COMFYUI_PYTHON": str(python)},
-        cwd=comfyui.ROOT,
+        cwd=PACK,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

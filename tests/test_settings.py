@@ -3,10 +3,58 @@ import math
 
 import pytest
 
-from sag_core import Settings, declarations
+from sag_core import MASK_MODES, Settings, declarations
 
-RANGES = {name: declared.range for name, declared in declarations().items() if declared.range}
-CHOICES = {name: declared.choices for name, declared in declarations().items() if declared.choices}
+RANGES = {
+    "scale": (-2.0, 5.0),
+    "blur_sigma": (0.0, 10.0),
+    "mask_threshold": (0.0, 4.0),
+    "start_percent": (0.0, 1.0),
+    "end_percent": (0.0, 1.0),
+    "mask_feather": (0.0, 10.0),
+    "blur_kernel": (0, 127),
+    "rescale": (0.0, 1.0),
+    "apply_every": (1, 100),
+}
+CHOICES = {
+    "scale_curve": ("constant", "linear_fade_out", "cosine_fade_out", "fade_in", "bell"),
+    "mask_mode": tuple(MASK_MODES),
+    "mask_upsampling": ("nearest", "bilinear"),
+    "branch": ("auto", "unconditional", "conditional"),
+    "rescale_mode": ("full", "partial", "norm_clamp"),
+}
+
+
+def test_the_defaults_are_the_plain_method():
+    assert dataclasses.asdict(Settings()) == {
+        "scale": 0.75,
+        "blur_sigma": 1.0,
+        "mask_threshold": 1.0,
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+        "scale_curve": "constant",
+        "attention_blocks": "auto",
+        "mask_mode": "self_attention",
+        "mask_upsampling": "nearest",
+        "mask_feather": 0.0,
+        "branch": "auto",
+        "blur_kernel": 0,
+        "rescale": 0.0,
+        "rescale_mode": "full",
+        "projection": False,
+        "apply_every": 1,
+        "reuse": False,
+    }
+
+
+def test_every_setting_is_declared_with_what_is_tested_here():
+    declared = declarations()
+    assert list(declared) == [setting.name for setting in dataclasses.fields(Settings)]
+    assert {name: one.range for name, one in declared.items() if one.range} == RANGES
+    assert {name: one.choices for name, one in declared.items() if one.choices} == CHOICES
+    assert all(one.meaning.strip().endswith(".") for one in declared.values())
+    everyday = [name for name, one in declared.items() if not one.expert]
+    assert everyday == ["scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "scale_curve"]
 
 
 @pytest.mark.parametrize("name", RANGES)

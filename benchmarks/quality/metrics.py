@@ -52,3 +52,25 @@ def neighbourhoods(real: Tensor, drawn: Tensor) -> "dict[str, float]":
     with contextlib.redirect_stdout(io.StringIO()):  # the library prints the sizes
         values = compute_prdc(real[:count].numpy(), drawn[:count].numpy(), nearest_k=NEIGHBOURS)
     return {name: float(value) for name, value in values.items()}
+
+
+def spectrum(images: Tensor) -> Tensor:
+    """Mean power of the brightness over rings of equal frequency, in decibels.
+
+    Args:
+        images: (n, 3, h, w) uint8, as high as wide.
+
+    Returns:
+        (h // 2,) from 1 to h / 2 periods a picture.
+    """
+    side = images.shape[-1]
+    bright = images.double().mean(1)
+    power = torch.fft.fft2(bright - bright.mean((1, 2), keepdim=True)).abs().square().mean(0)
+    rows = torch.fft.fftfreq(side, 1 / side)
+    ring = torch.hypot(rows[:, None], rows[None]).round().long()
+    return torch.stack([10 * power[ring == r].mean().log10() for r in range(1, side // 2 + 1)])
+
+
+def spectrum_distance(real: Tensor, drawn: Tensor) -> float:
+    """Root mean square difference of two sets' spectra in decibels."""
+    return (spectrum(real) - spectrum(drawn)).square().mean().sqrt().item()

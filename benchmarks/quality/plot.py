@@ -1,4 +1,4 @@
-"""The curves over the scale, as a picture."""
+"""The lines of the table as a picture."""
 
 from pathlib import Path
 
@@ -7,37 +7,29 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-PANELS = (
-    ("classifier", "fd", "Frechet distance, classifier"),
-    ("classifier", "kid", "KID, classifier"),
-    ("imagenet", "fd", "Frechet distance, ImageNet"),
-)
+PANELS = {"FD, faults": "Frechet distance (lower is better)", "spectrum, dB": "spectrum, dB off (lower is better)"}
 
 
 def save(result: dict, path: Path) -> None:
-    """Plot distances over the scale (lower is better), without a prompt above and with one below."""
-    panels = [panel for panel in PANELS if panel[0] in result["points"][0]]  # the public network may be missing
-    steps = min(row["steps"] for row in result["points"] if row["method"] == "unguided")
-    figure, axes = plt.subplots(2, len(panels), figsize=(5 * len(panels), 8), layout="constrained")
-    for line, prompted in zip(axes, (False, True)):
-        rows = [row for row in result["points"] if row["prompted"] == prompted]
-        for panel, (network, number, label) in zip(line, panels):
-            for method in dict.fromkeys(row["method"] for row in rows):
-                same = [row for row in rows if row["method"] == method]
-                means = [row[network][number]["mean"] for row in same]
-                spreads = [row[network][number]["sd"] or 0 for row in same]
-                if method == "unguided":
-                    for row, mean, style in zip(same, means, ("-", "--")):
-                        panel.axhline(mean, color="black", linestyle=style, label=f"unguided, {row['steps']} steps")
-                else:
-                    at_steps = [i for i, row in enumerate(same) if row["steps"] == steps]
-                    scales = [same[i]["cfg" if method == "CFG" else "scale"] for i in at_steps]
-                    chosen = [means[i] for i in at_steps], [spreads[i] for i in at_steps]
-                    panel.errorbar(scales, chosen[0], chosen[1], marker="o", capsize=3, label=method)
-            ground = "prompt" if prompted else "no prompt"
-            floor = result["real_against_real"][ground][network][number]["mean"]
-            panel.axhline(floor, color="grey", linestyle=":", label="real against real")
-            panel.set(xscale="log", xlabel="scale", title=f"{'with' if prompted else 'without'} a prompt: {label}")
-            panel.legend(fontsize=8)
-    figure.suptitle(f"{result['seeds']} x {result['samples']} pictures a point, {steps} steps; bars: sd over seeds")
+    """Plot the measures of every line, without a prompt above and with one below; whiskers are one sd."""
+    grounds = [[row for row in result["lines"] if row["prompted"] == prompted] for prompted in (False, True)]
+    heights = [len(rows) for rows in grounds]
+    figure, axes = plt.subplots(
+        2,
+        len(PANELS),
+        figsize=(13, 1.5 + 0.3 * sum(heights)),
+        height_ratios=heights,
+        sharey="row",
+        layout="constrained",
+        squeeze=False,
+    )
+    for line, rows, ground in zip(axes, grounds, ("without a prompt", "with a prompt")):
+        for panel, (name, label) in zip(line, PANELS.items()):
+            means, spreads = ([row[name][part] for row in rows] for part in ("mean", "sd"))
+            colours = ["0.6" if not row.get("guidance") else "C0" for row in rows]
+            panel.barh([row["title"] for row in rows], means, xerr=spreads, color=colours)
+            panel.axvline(means[1], color="black", linewidth=0.8)  # unguided
+            panel.set(title=f"{label}, {ground}")
+        line[0].invert_yaxis()
+    figure.suptitle(f"{result['seeds']} x {result['samples']} pictures a line, {result['steps']} steps")
     figure.savefig(path, dpi=80)

@@ -16,7 +16,7 @@ from ...demo.checkpoint import Architecture, Checkpoint
 class DemoConfig(comfy.supported_models_base.BASE):
     """The demo model as one of the host's model families: noise prediction on pixels, -1..1."""
 
-    unet_extra_config = {}
+    unet_extra_config: dict[str, Any] = {}
     latent_format = comfy.latent_formats.ChromaRadiance  # any RGB picture, unscaled, a pixel for a pixel
 
     def __init__(self, architecture: Architecture) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Callable, NamedTuple, Optional, Union
+from uuid import UUID
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Plan(NamedTuple):
 class Listener(NamedTuple):
     """What a guidance node wants recorded, of which branch and when, and what it has to say when a run begins."""
 
-    node: Hashable
+    node: UUID
     blocks: tuple[Block, ...]
     note: Optional[str]
     statistic: Optional[Callable]  # of queries and keys: one value a token; None if no attention is wanted
@@ -203,7 +204,7 @@ class Run:
                 if plan.fresh:
                     asking.append(listener)
         self.guided += bool(asking)
-        return Evaluation(self, self._evaluations, plans, asking, positives)
+        return Evaluation(self, self._evaluations, sigma, plans, asking, positives)
 
 
 class Evaluation:
@@ -211,25 +212,33 @@ class Evaluation:
 
     Attributes:
         number: in the run, from 1.
+        sigma: its noise level.
         plans: by node, of those that do something.
         statistics: by block, what is wanted of its attention.
         asks: whether any node asks the model.
     """
 
     def __init__(
-        self, run: Run, number: int, plans: dict[Hashable, Plan], asking: list[Listener], positives: list[Entry]
+        self,
+        run: Run,
+        number: int,
+        sigma: float,
+        plans: dict[Hashable, Plan],
+        asking: list[Listener],
+        positives: list[Entry],
     ) -> None:
         self.run = run
         self.number = number
+        self.sigma = sigma
         self.plans = plans
         self.asks = bool(asking)
         self.statistics: dict[Block, list[Callable]] = {}
         for listener in asking:
             for block in listener.blocks:
                 statistics = self.statistics.setdefault(block, [])
-                if listener.statistic not in statistics:
+                if listener.statistic is not None and listener.statistic not in statistics:
                     statistics.append(listener.statistic)
-        self._branches = {listener.branch for listener in asking}
+        self._branches = {listener.branch for listener in asking if listener.blocks}
         self._positives = {entry["uuid"] for entry in positives}
         self._positive_ids = {id(entry) for entry in positives}
         self._others_seen = False
@@ -269,7 +278,8 @@ class Evaluation:
         Args:
             copies: whether the entries are copies, as a context window evaluates them.
         """
-        positives, others = set(), set()
+        positives: set[EntryKey] = set()
+        others: set[EntryKey] = set()
         for place, entries in enumerate(conds):
             for entry in active(entries, sigma):
                 positive = id(entry) in self._positive_ids

@@ -54,7 +54,8 @@ def guide_model(model, settings: Settings, *, mask: Optional[Tensor] = None, wat
 def _listener(network, settings: Settings, watches: Sequence[Watch]) -> Listener:
     node = uuid.uuid4()
     statistic = MASK_MODES[settings.mask_mode].statistic
-    blocks, note = (), None
+    blocks: tuple[Block, ...] = ()
+    note: Optional[str] = None
     if statistic is not None:
         blocks, note = _blocks(network, settings)
     if settings.start_percent >= settings.end_percent:
@@ -120,8 +121,7 @@ def _guidance(settings: Settings, listener: Listener, region: Optional[Tensor]):
         )
         if listener.watches:
             strength = (guided - denoised).flatten(1).norm(dim=1) / denoised.flatten(1).norm(dim=1)
-            sigma = args["sigma"].max().item()
-            step = GuidedStep(evaluation.number, sigma, attention, blurred, term, plan.scale, strength)
+            step = GuidedStep(evaluation.number, evaluation.sigma, attention, blurred, term, plan.scale, strength)
             for watch in listener.watches:
                 watch.guided(step)
         return guided
@@ -155,6 +155,7 @@ def _term(
         blur_sigma=settings.blur_sigma,
         alpha=_image_share(args["model"].model_sampling, sigma, x),
         kernel_size=settings.blur_kernel or None,
+        difference=settings.difference,
     )
     term, finite = finite_samples(term)
     run.note_broken(~finite.all())
@@ -176,6 +177,7 @@ def _mask(
     sigma, handler = args["sigma"], args["model_options"].get("context_handler")
 
     def attention(shuffle_seed: Optional[int]) -> Tensor:
+        assert listener.statistic is not None  # a mode without one does not ask for attention
         view = View(listener.blocks, listener.statistic, settings.mask_upsampling, shuffle_seed)
         if here.windows:
             return lay_together(here, branch, lambda part, one: branch_map(part, one, view, sigma), handler, sigma)

@@ -3,7 +3,10 @@
 import sys
 from typing import Any, NamedTuple, Optional
 
-from comfy_execution.utils import get_executing_context
+try:
+    from comfy_execution.utils import get_executing_context
+except ImportError:  # a host that tells this otherwise: then we are nowhere, and guidance is as ever
+    get_executing_context = None
 
 Prompt = dict[str, dict[str, Any]]  # nodes by id, each with class_type and inputs; an input from a node is [id, output]
 
@@ -21,10 +24,11 @@ def server() -> Optional[Any]:
 
 def here() -> Optional[Place]:
     """The node that is being executed, in its prompt."""
-    context, queue = get_executing_context(), getattr(server(), "prompt_queue", None)
-    if context is None or queue is None:
+    context = get_executing_context() if get_executing_context else None
+    look = getattr(getattr(server(), "prompt_queue", None), "get_current_queue_volatile", None)
+    if context is None or look is None:
         return None
-    running, _ = queue.get_current_queue_volatile()
+    running, _ = look()  # (number, prompt's id, prompt, ...) each
     return next((Place(item[1], item[2], context.node_id) for item in running if item[1] == context.prompt_id), None)
 
 

@@ -185,9 +185,10 @@ def _begin_evaluation(executor, x, timestep, model_options=None, seed=None):
 
 
 def _settle_branches(evaluation: Evaluation, args: dict[str, Any]):
-    way = args["model_options"].get("sampler_calc_cond_batch_function")
-    whole = evaluation.gather_windows(args["input"])
-    whole.settle(_branches(args["model"], args["conds"], args["conds_out"], args["sigma"], way))
+    if all(name in args for name in ("model", "conds", "input", "sigma", "model_options")):
+        way = args["model_options"].get("sampler_calc_cond_batch_function")
+        whole = evaluation.gather_windows(args["input"])
+        whole.settle(_branches(args["model"], args["conds"], args["conds_out"], args["sigma"], way))
     return args["conds_out"]
 
 

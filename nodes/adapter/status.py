@@ -38,10 +38,10 @@ def told_on(node: str) -> Watch:
             coverages.append(step.mask.float().mean())
 
     def end() -> None:
-        client = _client()
-        if watched and client is not None:
+        host, client = server(), _client()
+        if watched and host is not None and client is not None:
             line = summary(len(numbers), step_count(evaluations, schedule), _mean(coverages), _mean(strengths), said)
-            server().send_progress_text(line, node, client)
+            host.send_progress_text(line, node, sid=client)
 
     def say(message: str) -> None:
         said.append(message)
@@ -50,7 +50,7 @@ def told_on(node: str) -> Watch:
 
 
 def summary(guided: int, steps: int, coverage: Optional[float], strength: Optional[float], said: Sequence[str]) -> str:
-    """A line about a run: how many steps were guided, how much was blurred, how much that changed, and what was said."""
+    """A line about a run: how many steps were guided, how much was blurred, how much it changed, and what was said."""
     reasons = "; ".join(said)
     if not guided:
         return f"not guided: {reasons}" if reasons else f"not guided: none of {steps} steps"

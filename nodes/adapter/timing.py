@@ -15,7 +15,7 @@ def plan_of(settings: Settings, node: Hashable):
     def plan(run: Run, model_sampling: Any, sigma: float, schedule: list[float]) -> Optional[Plan]:
         if percents[0] >= percents[1]:
             return None  # said when the run began
-        percent_to_sigma = getattr(model_sampling, "percent_to_sigma", None)
+        percent_to_sigma: Any = getattr(model_sampling, "percent_to_sigma", None)
         if percent_to_sigma is None and not always:
             run.warn("this model's schedule has no percents, for start_percent, end_percent or scale_curve to mean")
             return None

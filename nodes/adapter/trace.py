@@ -86,7 +86,7 @@ def recorded_in(trace: Trace) -> Watch:
         if number in steps:
             return
         attention = mask = None
-        if step.attention is not None:
+        if step.attention is not None and step.mask is not None:
             cells = MOST_BYTES // (CELL_BYTES * max(1, step_count(50, schedule)))
             attention = _kept(step.attention, cells, torch.float16)
             mask = _kept(step.mask * 255, cells, torch.uint8)

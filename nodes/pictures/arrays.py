@@ -23,7 +23,7 @@ def fitted(picture: np.ndarray, longer: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, kind))
 
 
-def images_of(pictures: "list[np.ndarray]") -> Tensor:
+def images_of(pictures: list[np.ndarray]) -> Tensor:
     """Pictures as images (n, h, w, 3) of 0..1; white fills up those that are smaller than others."""
     height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
     canvas = np.full((len(pictures), height, width, 3), 255, dtype=np.uint8)

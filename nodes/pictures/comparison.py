@@ -28,8 +28,8 @@ class Zoom(NamedTuple):
 
 
 def comparison(
-    images: "Sequence[Tensor]",
-    labels: "Sequence[str]" = (),
+    images: Sequence[Tensor],
+    labels: Sequence[str] = (),
     *,
     columns: int = 0,
     cell: int = 512,
@@ -57,8 +57,7 @@ def comparison(
     """
     if not images:
         raise ValueError("a comparison needs at least one image, got none")
-    if len(images) == 1:
-        images = images[0].split(1)
+    images = [entry.cpu() for entry in (images[0].split(1) if len(images) == 1 else images)]
     columns = columns or (len(images) if len(images) <= 4 else math.ceil(math.sqrt(len(images))))
     columns = min(columns, len(images))
     names = [
@@ -74,20 +73,20 @@ def comparison(
         for item in range(max(len(entry) for entry in row)):
             first = images[0][min(item, len(images[0]) - 1)]
             pictures = [entry[item] if item < len(entry) else None for entry in row]
-            comparable = [
-                start + i > 0 and picture is not None and picture.shape == first.shape
+            others = [
+                picture if start + i > 0 and picture is not None and picture.shape == first.shape else None
                 for i, picture in enumerate(pictures)
             ]
-            for i, picture in enumerate(pictures):
+            for i, (picture, other) in enumerate(zip(pictures, others)):
                 lines = [names[start + i]] if item == 0 else []
-                if metrics and comparable[i]:
-                    lines.append(_distance(first, picture))
+                if metrics and other is not None:
+                    lines.append(_distance(first, other))
                 tiles.append(_tile(picture, cell, zoom, "\n".join(lines)))
             tiles += holes
             if difference:
-                for i, picture in enumerate(pictures):
-                    apart = _difference(first, picture, difference) if comparable[i] else None
-                    tiles.append(_tile(apart, cell, zoom, f"difference x {difference:g}" if comparable[i] else ""))
+                for other in others:
+                    apart = None if other is None else _difference(first, other, difference)
+                    tiles.append(_tile(apart, cell, zoom, "" if other is None else f"difference x {difference:g}"))
                 tiles += holes
     page = sheet(tiles, columns, size=max(12, cell // 26))
     return torch.from_numpy(page.copy())[None].float() / 255

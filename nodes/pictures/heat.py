@@ -23,7 +23,7 @@ def heat(values: np.ndarray, top: float) -> np.ndarray:
     return np.stack([np.interp(share, places, channel) for channel in VIRIDIS.T], -1).round().astype(np.uint8)
 
 
-def enlarged(values: np.ndarray, size: "tuple[int, int]") -> np.ndarray:
+def enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A map (h, w, ...) at height and width `size`, every value a block."""
     height, width = size
     rows = np.arange(height) * values.shape[0] // height

@@ -16,7 +16,7 @@ class Tile(NamedTuple):
     caption: str = ""
 
 
-def sheet(tiles: "Sequence[Tile]", columns: int, *, size: int = 14, title: str = "") -> np.ndarray:
+def sheet(tiles: Sequence[Tile], columns: int, *, size: int = 14, title: str = "") -> np.ndarray:
     """Lay tiles out row by row.
 
     Args:
@@ -58,5 +58,5 @@ def sheet(tiles: "Sequence[Tile]", columns: int, *, size: int = 14, title: str =
     return np.asarray(page)
 
 
-def _size(tile: Tile) -> "tuple[int, int]":
+def _size(tile: Tile) -> tuple[int, int]:
     return (0, 0) if tile.picture is None else (tile.picture.shape[1], tile.picture.shape[0])

@@ -18,7 +18,7 @@ class Curve(NamedTuple):
     """Points (x, y) under one name, the top of their axis, and how to print a value."""
 
     name: str
-    points: "Sequence[tuple[float, float]]"
+    points: Sequence[tuple[float, float]]
     top: float
     form: str
 
@@ -45,7 +45,7 @@ def plot(left: Curve, right: Curve, title: str) -> np.ndarray:
     return np.asarray(page)
 
 
-def _sigma_axis(draw, across, sigmas: "list[float]", frame) -> None:
+def _sigma_axis(draw, across, sigmas: list[float], frame) -> None:
     """Name as many of the noise levels as there is room for."""
     free = 0.0
     for sigma in sigmas:

@@ -26,7 +26,7 @@ class NoSuchStep(ValueError):
     """The chosen step is not among those that have a mask."""
 
 
-def preview(run: GuidedRun, style: str, chosen: str, image: Optional[Tensor] = None) -> "tuple[Tensor, Tensor]":
+def preview(run: GuidedRun, style: str, chosen: str, image: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
     """Pictures of a run, and the masks of the chosen steps.
 
     Args:
@@ -49,18 +49,18 @@ def preview(run: GuidedRun, style: str, chosen: str, image: Optional[Tensor] = N
     steps = choose(run, chosen)
     items, frames = steps[0].mask.shape[:2]
     steps = _evenly(steps, max(1, MOST // (items * frames)))
-    size = None if image is None else tuple(image.shape[1:3])
+    size = None if image is None else (image.shape[1], image.shape[2])
     masks = torch.cat([_masks(step, size) for step in steps])
     return images_of(STYLES[style](run, steps, image)), masks
 
 
-def nothing_to_see(words: str, image: Optional[Tensor] = None) -> "tuple[Tensor, Tensor]":
+def nothing_to_see(words: str, image: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
     """In place of `preview`: a picture (1, h, w, 3) with words, and an empty mask (1, H, W) of the image's size."""
     height, width = (64, 64) if image is None else image.shape[1:3]
     return images_of([message(words)]), torch.zeros(1, height, width)
 
 
-def choose(run: GuidedRun, chosen: str) -> "list[RecordedStep]":
+def choose(run: GuidedRun, chosen: str) -> list[RecordedStep]:
     """Those of a run's steps that are meant.
 
     Args:
@@ -98,7 +98,7 @@ def check_chosen(chosen: str) -> None:
 def _cards(draw: Callable):
     """A style of one picture for every step, item and frame, with a title and the scale of its colours."""
 
-    def style(run: GuidedRun, steps: "Sequence[RecordedStep]", image: Optional[Tensor]) -> "list[np.ndarray]":
+    def style(run: GuidedRun, steps: Sequence[RecordedStep], image: Optional[Tensor]) -> list[np.ndarray]:
         top, cards = _top(run), []
         for step in steps:
             items, frames = step.mask.shape[:2]
@@ -137,7 +137,7 @@ def _overlay(step: RecordedStep, item: int, frame: int, image: Optional[np.ndarr
     return outlined(blended(_shown(image), colours, 0.5), enlarged(mask, colours.shape[:2]))
 
 
-def _contact_sheets(run: GuidedRun, _, image: Optional[Tensor]) -> "list[np.ndarray]":
+def _contact_sheets(run: GuidedRun, _, image: Optional[Tensor]) -> list[np.ndarray]:
     """One sheet for each item of the batch: its maps over time."""
     steps = _evenly([step for step in run.guided if step.mask is not None], TILES)
     items, frames = steps[0].mask.shape[:2]
@@ -153,9 +153,9 @@ def _contact_sheets(run: GuidedRun, _, image: Optional[Tensor]) -> "list[np.ndar
     return sheets
 
 
-def _plots(run: GuidedRun, *_) -> "list[np.ndarray]":
+def _plots(run: GuidedRun, *_) -> list[np.ndarray]:
     coverage = [(step.sigma, step.coverage) for step in run.guided if step.coverage is not None]
-    strength = [(step.sigma, step.strength) for step in run.guided]
+    strength = [(step.sigma, step.strength) for step in run.guided if math.isfinite(step.strength)]
     highest = max((y for _, y in strength), default=0)
     return [
         plot(
@@ -213,19 +213,19 @@ def _shown(picture: np.ndarray) -> np.ndarray:
     return fitted(picture, longer * math.ceil(SMALLEST / longer) if longer < SMALLEST else min(longer, LARGEST))
 
 
-def _masks(step: RecordedStep, size: "Optional[tuple[int, int]]") -> Tensor:
+def _masks(step: RecordedStep, size: Optional[tuple[int, int]]) -> Tensor:
     masks = step.mask.flatten(0, 1)[:, None].float() / 255
     if size is not None:
         masks = torch.nn.functional.interpolate(masks, size=size)
     return masks[:, 0]
 
 
-def _evenly(steps: "Sequence[RecordedStep]", most: int) -> "list[RecordedStep]":
+def _evenly(steps: Sequence[RecordedStep], most: int) -> list[RecordedStep]:
     places = np.linspace(0, len(steps) - 1, min(most, len(steps))) if most > 1 else [0]
     return [steps[round(place)] for place in places]
 
 
-def _ranges(numbers: "Sequence[int]") -> str:
+def _ranges(numbers: Sequence[int]) -> str:
     """Numbers that grow, with runs of neighbours as ranges: 1-3, 5."""
     ranges: list[list[int]] = []
     for number in numbers:

@@ -34,5 +34,5 @@ class GuidedRun(NamedTuple):
     """A sampling run: how many steps it had, those that were guided, and what was said in it."""
 
     steps: int
-    guided: "Sequence[RecordedStep]"
-    said: "Sequence[str]" = ()
+    guided: Sequence[RecordedStep]
+    said: Sequence[str] = ()

@@ -18,7 +18,7 @@ def font(size: int):
         return ImageFont.load_default()
 
 
-def extent(text: str, size: int) -> "tuple[int, int]":
+def extent(text: str, size: int) -> tuple[int, int]:
     """Width and height of a line in pixels."""
     left, top, right, bottom = font(size).getbbox(_printable(text, size))
     return int(right - min(left, 0)), int(bottom - min(top, 0))
@@ -32,7 +32,7 @@ def write(draw: ImageDraw.ImageDraw, xy, text: str, size: int, *, ink=INK, acros
     draw.text(place, _printable(text, size), ink, font(size))
 
 
-def wrapped(text: str, size: int, width: int) -> "list[str]":
+def wrapped(text: str, size: int, width: int) -> list[str]:
     """The lines of a text that is not to be wider than `width`; a word that is too long is cut."""
     lines = []
     for paragraph in text.split("\n"):

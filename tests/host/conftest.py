@@ -7,15 +7,15 @@ import zipfile
 from pathlib import Path
 
 import archive
-import comfyui
 import pytest
 
-from demo.server import find_python, serve
+from demo.comfyui import NOT_FOUND, PACK, find_comfyui, find_python, is_this_interpreter
+from demo.server import serve
 
-COMFYUI = comfyui.find_comfyui()
+COMFYUI = find_comfyui()
 # For the servers that tests start: the models are so small that threads only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-INSIDE = COMFYUI is not None and comfyui.is_this_interpreter(find_python(COMFYUI))
+INSIDE = COMFYUI is not None and is_this_interpreter(find_python(COMFYUI))
 
 if INSIDE:
     sys.path.insert(0, str(COMFYUI))  # before the pack's folder, whose nodes/ would hide ComfyUI's nodes.py
@@ -26,14 +26,14 @@ if INSIDE:
     import comfy.cli_args  # noqa: F401  (reads sys.argv when imported)
 
     sys.argv = arguments
-    sys.path.append(str(comfyui.ROOT / "tests" / "host"))
+    sys.path.append(str(PACK / "tests" / "host"))
 else:
     collect_ignore_glob = ["test_*.py"]
 
 
 def pytest_report_header():
     if not INSIDE:
-        return comfyui.NOT_FOUND if COMFYUI is None else "tests/host needs ComfyUI's own interpreter"
+        return NOT_FOUND if COMFYUI is None else "tests/host needs ComfyUI's own interpreter"
     from comfyui_version import __version__
 
     return f"ComfyUI {__version__} in {COMFYUI}"
@@ -44,14 +44,14 @@ def node_classes():
     """ComfyUI's table of nodes after its own loader has loaded this pack."""
     import nodes
 
-    assert asyncio.run(nodes.load_custom_node(str(comfyui.ROOT), set(nodes.NODE_CLASS_MAPPINGS)))
+    assert asyncio.run(nodes.load_custom_node(str(PACK), set(nodes.NODE_CLASS_MAPPINGS)))
     return nodes.NODE_CLASS_MAPPINGS
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """ComfyUI on a base directory of its own, with the pack as the registry would serve it and nothing else."""
-    pack = comfyui.ROOT
+    pack = PACK
     if archive.tracked():
         folder = tmp_path_factory.mktemp("archive")
         archive.pack(folder / "node.zip")

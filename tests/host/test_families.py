@@ -1,25 +1,17 @@
 """Every model family is guided by the attention it really has, or refused with one warning."""
 
-import logging
 import math
-from functools import cache
 
 import comfy.sample
 import pytest
 import torch
 from attention_calls import attention_calls, received_by_brute_force
 from families import FAMILIES, available, build, conditioning
-
-from real_host import RealHost  # isort: skip
+from outcomes import outcome, sample
+from real_host import RealHost
 
 HERE = [family for family in FAMILIES if available(family)]
 EVALUATION = "self_attention_guidance_evaluation"
-
-
-def sample(model, family, cfg, steps=2):
-    positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
-    latent = torch.zeros(family.batch, *family.latent)
-    return RealHost().sample(model, positive, negative, latent, cfg=cfg, steps=steps, scheduler="simple")
 
 
 def spied(model):
@@ -32,40 +24,6 @@ def spied(model):
 
     model.set_model_sampler_post_cfg_function(post_cfg)
     return model, passes
-
-
-class Warnings(logging.Handler):
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.messages = []
-
-    def emit(self, record):
-        self.messages.append(record.getMessage())
-
-
-@cache
-def outcome(family_name, guide):
-    """Of a run with CFG: guided or refused, the warnings, the image with the node, with scale 0 and without it."""
-    family = next(family for family in HERE if family.name == family_name)
-    model = build(family)
-    heard = Warnings()
-    logger = logging.getLogger("self-attention-guidance")
-    logger.addHandler(heard)
-    try:
-        guided = sample(guide(model), family, cfg=4.0)
-    finally:
-        logger.removeHandler(heard)
-    neutral, plain = sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
-    return ("refused" if heard.messages else "guided"), heard.messages, guided, neutral, plain
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small only wait for each other on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=HERE, ids=[family.name for family in HERE])

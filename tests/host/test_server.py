@@ -15,17 +15,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import comfyui
 import pytest
 from schemas import WIDGETS
 
+from demo.comfyui import find_comfyui
 from demo.server import Server
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 Image = pytest.importorskip("PIL.Image")
 
-COMFYUI = comfyui.find_comfyui()
+COMFYUI = find_comfyui()
 pytestmark = pytest.mark.usefixtures("server_log")
 
 ROOT = Path(__file__).resolve().parents[2]

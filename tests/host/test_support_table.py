@@ -3,13 +3,14 @@
 import os
 import re
 
-import comfyui
 import pytest
 from comfyui_version import __version__
 from families import FAMILIES, available
-from test_families import one_thread, outcome  # noqa: F401  (one_thread is a fixture)
+from outcomes import outcome
 
-PAGE = comfyui.ROOT / "README.md"
+from demo.comfyui import PACK
+
+PAGE = PACK / "README.md"
 TABLE = re.compile(r"(<!-- support: begin -->\n)(.*?)(<!-- support: end -->)", re.DOTALL)
 
 

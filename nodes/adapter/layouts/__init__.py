@@ -12,19 +12,19 @@ from typing import Optional
 
 from torch import nn
 
-from .layout import Block, Layout, NetworkCall, Tokens
+from .layout import Block, Layout, Network, NetworkCall, Tokens
 from .transformer import CrossLayout, JointLayout
 from .unet import UNetLayout
 
 __all__ = ["Block", "Layout", "NetworkCall", "Tokens", "layout_for"]
 
 
-def _hunyuan_video_end(network: nn.Module) -> str:
+def _hunyuan_video_end(network: Network) -> str:
     """Older hosts put the image before the text, newer ones behind it."""
     return "first" if getattr(network.double_blocks[0], "flipped_img_txt", False) else "last"
 
 
-def _wan_calls(network: nn.Module) -> int:
+def _wan_calls(network: Network) -> int:
     """Image-to-video models have a second cross-attention, to an image's embedding."""
     return 3 if hasattr(network.blocks[0].cross_attn, "k_img") else 2
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 Block = tuple  # names a self-attention block within one network: hashable, and shaped as its layout likes
 
+Network = Any  # a diffusion network of the host's: an nn.Module with the attributes that its layout knows
+
 
 class Tokens(NamedTuple):
     """The image tokens of one self-attention call."""

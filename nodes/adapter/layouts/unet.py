@@ -3,15 +3,15 @@
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, Callable, Optional
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .layout import Block, NetworkCall, Tokens
+from .layout import Block, Network, NetworkCall, Tokens
 
 
 class UNetLayout:
     """UNets of the latent diffusion kind: a block is (section, number, transformer), as attention patches name it."""
 
-    def blocks(self, network: nn.Module) -> dict[str, Block]:
+    def blocks(self, network: Network) -> dict[str, Block]:
         sections = [("input", i, module) for i, module in enumerate(network.input_blocks)]
         sections.append(("middle", 0, network.middle_block))
         sections += [("output", i, module) for i, module in enumerate(network.output_blocks)]
@@ -21,7 +21,7 @@ class UNetLayout:
             for index in range(_transformers(module))
         }
 
-    def automatic(self, network: nn.Module) -> tuple[tuple[Block, ...], Optional[str]]:
+    def automatic(self, network: Network) -> tuple[tuple[Block, ...], Optional[str]]:
         """The first transformer of the middle block or of the nearest block that has one, and what to say of it."""
         depth = len(network.input_blocks)
         position = {"input": 0, "middle": depth, "output": depth + 1}
@@ -55,7 +55,7 @@ def _block(transformer_options: Mapping[str, Any]) -> Optional[Block]:
     return None if block is None else (*block, transformer_options.get("block_index", 0))
 
 
-def _transformers(module: Optional[nn.Module]) -> int:
+def _transformers(module: Network) -> int:
     """Number of transformers in one of a UNet's blocks."""
     parts = [] if module is None else module.children()
     return sum(len(part.transformer_blocks) for part in parts if hasattr(part, "transformer_blocks"))

@@ -1,0 +1,99 @@
+"""What guidance costs beside ComfyUI's own SAG and PAG nodes, by size, batch and tokens, all in one run.
+
+    COMFYUI_PATH=... <ComfyUI's python> benchmarks/costs.py
+
+Samples on a UNet with random weights, every way in turn within a round, and gives the median over the rounds of the
+ratio to the unguided run of the same round; the bracket is the lowest and the highest. With CFG an unguided step has
+two evaluations and one more is 1.5 at best, if both halves cost what they cost together.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import comfyui  # noqa: E402
+
+COMFYUI = comfyui.find_comfyui()
+if COMFYUI is None:
+    sys.exit(comfyui.NOT_FOUND)
+sys.path.insert(0, str(COMFYUI))
+given, sys.argv = sys.argv, ["main.py", "--cpu", "--disable-api-nodes"]
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+import comfy.cli_args  # noqa: E402, F401  (reads sys.argv when imported)
+
+sys.argv = given
+sys.path.append(str(ROOT / "tests" / "host"))
+
+import torch  # noqa: E402
+from real_host import RealHost  # noqa: E402
+
+CASES = [(32, 1), (32, 4), (64, 1), (64, 2)]  # rows and columns of the latent, batch
+WAYS = {  # name: a node of which module, with what
+    "SAG": (None, {}),
+    "SAG, every 2nd step, reused": (None, {"apply_every": 2, "reuse": True}),
+    "SAG, every 5th step, reused": (None, {"apply_every": 5, "reuse": True}),
+    "SAG, first fifth of the steps": (None, {"end_percent": 0.2}),
+    "ComfyUI's SAG": ("nodes_sag.SelfAttentionGuidance", {"scale": 0.5, "blur_sigma": 2.0}),
+    "ComfyUI's PAG": ("nodes_pag.PerturbedAttentionGuidance", {"scale": 3.0}),
+}
+
+
+def guided(model, node, chosen):
+    import nodes
+
+    if node is not None:
+        module, name = node.split(".")
+        kind = getattr(__import__(f"comfy_extras.{module}", fromlist=[name]), name)
+        return kind.execute(model, **chosen)[0] if hasattr(kind, "execute") else kind().patch(model, **chosen)[0]
+    kind = nodes.NODE_CLASS_MAPPINGS["SAGSelfAttentionGuidanceAdvanced"]
+    defaults = {i.id: i.default for i in kind.define_schema().inputs if getattr(i, "default", None) is not None}
+    return kind.execute(model=model, **{**defaults, **chosen}).args[0]
+
+
+def main():
+    import nodes
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--cfg", type=float, default=2.0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    asyncio.run(nodes.load_custom_node(str(ROOT), set(nodes.NODE_CLASS_MAPPINGS)))
+    host = RealHost()
+    unet = host.unet(channels=64, channel_mult=(1, 2, 4), depth=(0, 1, 1), depth_middle=1)
+    models = {"unguided": unet, **{name: guided(unet, *way) for name, way in WAYS.items()}}
+    positive, negative = host.conditioning(seed=1), host.conditioning(seed=2)
+    print(f"{host.name}, torch {torch.__version__}, one thread, {args.steps} steps, CFG {args.cfg:g}\n")
+    for side, batch in CASES:
+        ratios = {name: [] for name in models}
+        for _ in range(args.rounds):
+            times = {}
+            for name, model in models.items():
+                start = time.perf_counter()
+                latent = torch.zeros(batch, 4, side, side)
+                host.sample(
+                    model, positive, negative, latent, cfg=args.cfg, steps=args.steps, scheduler="simple", seed=0
+                )
+                times[name] = time.perf_counter() - start
+            for name in models:
+                ratios[name].append(times[name] / times["unguided"])
+        # The middle block lies two halvings below the latent.
+        print(
+            f"latent {side} x {side}, batch {batch}, {(side // 4) ** 2} tokens read; unguided {times['unguided']:.2f} s"
+        )
+        for name in WAYS:
+            one = ratios[name]
+            print(f"  {name:32} {statistics.median(one):.2f}  [{min(one):.2f}, {max(one):.2f}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""One line of a table: how its pictures are drawn, and where they are kept."""
+
+import hashlib
+import json
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from demo import checkpoint
+from demo.engine import Engine
+from demo.prompts import COLOURS, OBJECTS
+
+from .guidances import FREE, Every, Strength, Within, guidance
+
+BATCH = 32
+STEPS = 10
+# All pairs, as the pictures' labels have them.
+COLOURS_OF = torch.arange(len(COLOURS)).repeat(len(OBJECTS))
+OBJECTS_OF = torch.arange(len(OBJECTS)).repeat_interleave(len(COLOURS))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way of drawing.
+
+    Attributes:
+        guidance: one of `guidances.NAMES`, or "" for none.
+        scale, blur_sigma: of that guidance; the blur in pixels.
+        start, end: the part of the schedule in which it guides.
+        every: it is evaluated at every k-th step, and applied again in between.
+        cfg: scale of classifier-free guidance, 1 without.
+        prompted: with a prompt for every picture, every colour with every object in turn; or with none.
+        steps: of DDIM.
+    """
+
+    guidance: str = ""
+    scale: float = 0.0
+    blur_sigma: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    every: int = 1
+    cfg: float = 1.0
+    prompted: bool = False
+    steps: int = STEPS
+
+    @property
+    def evaluations(self) -> int:
+        """Passes through the network for a picture."""
+        inside = sum(self.start - 1e-6 <= step / self.steps < self.end - 1e-6 for step in range(self.steps))
+        extra = 0 if self.guidance in ("", *FREE) else -(-inside // self.every)
+        return self.steps * (1 + (self.cfg != 1)) + extra
+
+    @property
+    def title(self) -> str:
+        parts = [f"CFG {self.cfg:g}"] * (self.cfg != 1)
+        if self.guidance:
+            blur = f", blur {self.blur_sigma:g}" if "SAG" in self.guidance or "unsharp" in self.guidance else ""
+            window = f", from {self.start:g} to {self.end:g}" if (self.start, self.end) != (0, 1) else ""
+            every = f", every {self.every}th step" if self.every > 1 else ""
+            parts.append(f"{self.guidance} {self.scale:g}{blur}{window}{every}")
+        title = " + ".join(parts) or "unguided"
+        return title if self.steps == STEPS else f"{title}, {self.steps} steps"
+
+    def prompts(self, count: int) -> "list[str]":
+        """The prompts of `count` pictures."""
+        pairs = [i * 37 % len(COLOURS_OF) for i in range(count)]  # all of them in turn
+        return [f"{COLOURS[COLOURS_OF[i]]} {OBJECTS[OBJECTS_OF[i]]}" if self.prompted else "" for i in pairs]
+
+
+class Studio:
+    """Draws lines with the demo model, once: what was drawn is kept in a folder and read from there.
+
+    Args:
+        weights: the model's file.
+        cache: the folder.
+        dtype: what the network computes in.
+    """
+
+    def __init__(self, weights: Path, cache: Path, dtype: torch.dtype) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.engine = Engine(checkpoint.load(weights), device, dtype)
+        self.digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        self._folder = cache / "quality" / f"{self.digest[:12]}_{str(dtype)[6:]}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def draw(self, line: Line, seed: int, count: int) -> "tuple[Tensor, float]":
+        """`count` pictures (n, 3, h, w) uint8 of a repetition, from the same noise in every line, and the strength.
+
+        The strength is the norm of the guidance's change over that of the prediction, the mean over all steps.
+        """
+        name = hashlib.sha256(json.dumps(asdict(line), sort_keys=True).encode()).hexdigest()[:16]
+        file = self._folder / f"{name}_{seed}_{count}.safetensors"
+        if not file.exists():
+            drawn = [self._batch(line, 1_000_000 * (seed + 1), start, count) for start in range(0, count, BATCH)]
+            strength = torch.tensor([sum(one for _, one in drawn) / len(drawn)])
+            images = torch.cat([images for images, _ in drawn])
+            save_file({"images": images, "strength": strength}, file.with_suffix(".part"))
+            file.with_suffix(".part").replace(file)  # whole or not at all
+        kept = load_file(file)
+        return kept["images"], kept["strength"].item()
+
+    def _batch(self, line: Line, first: int, start: int, count: int) -> "tuple[Tensor, float]":
+        texts = line.prompts(count)[start : start + BATCH]
+        with ExitStack() as stack:
+            strength = None
+            if line.guidance:
+                one = stack.enter_context(guidance(self.engine.unet, line.guidance, line.scale, line.blur_sigma))
+                strength = Strength(Within(Every(one, line.every), line.start, line.end))
+            noise = self.engine.noise(first + start, len(texts))
+            images = self.engine.sample(noise, texts, steps=line.steps, cfg=line.cfg, guidance=strength)
+        images = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+        return images, strength.mean if strength else 0.0

@@ -1,0 +1,39 @@
+"""What becomes of a model family on this host: guided, or refused with a warning."""
+
+import logging
+from functools import cache
+
+import torch
+from families import FAMILIES, build, conditioning
+from real_host import RealHost
+
+
+def sample(model, family, cfg, steps=2):
+    positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
+    latent = torch.zeros(family.batch, *family.latent)
+    return RealHost().sample(model, positive, negative, latent, cfg=cfg, steps=steps, scheduler="simple")
+
+
+class Warnings(logging.Handler):
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+@cache
+def outcome(family_name, guide):
+    """Of a run with CFG: guided or refused, the warnings, the image with the node, with scale 0 and without it."""
+    family = next(family for family in FAMILIES if family.name == family_name)
+    model = build(family)
+    heard = Warnings()
+    logger = logging.getLogger("self-attention-guidance")
+    logger.addHandler(heard)
+    try:
+        guided = sample(guide(model), family, cfg=4.0)
+    finally:
+        logger.removeHandler(heard)
+    neutral, plain = sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
+    return ("refused" if heard.messages else "guided"), heard.messages, guided, neutral, plain
