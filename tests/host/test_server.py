@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import api_page
 import pytest
 from schemas import WIDGETS
 
@@ -369,3 +370,26 @@ def test_the_demo_command_draws_in_comfyui(tmp_path):
         assert both.width * 2 < both.height  # two columns, four rows
         left, right = (both.crop((x, 0, x + both.width // 2 - 4, both.height)) for x in (0, both.width // 2 + 4))
     assert left.tobytes() != right.tobytes(), "the guidance changed nothing"
+
+
+def test_the_program_in_the_page_about_the_api_draws_and_says_what_is_wrong(server, tmp_path):
+    done = api_page.run(tmp_path, server.address)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split()
+    assert {line.split("_0")[0] for line in printed} == {"sag_demo/with", "sag_demo/without"}
+    for line in printed:
+        with Image.open(tmp_path / Path(line).name) as copy_here, Image.open(server.base / "output" / line) as original:
+            assert copy_here.tobytes() == original.tobytes()
+
+    workflow = tmp_path / "example_workflows" / "api" / "sag_demo.json"
+    workflow.write_text(json.dumps(demo_prompt(prompt="a red zebra")))
+    done = api_page.run(tmp_path, server.address)
+    assert (
+        done.returncode == 1 and "SAGDemoModel: Custom validation failed for node: prompt - prompt must" in done.stdout
+    )
+
+    prompt = demo_prompt(prompt=["text", 0])
+    prompt["text"] = {"class_type": "PrimitiveString", "inputs": {"value": "a red zebra"}}
+    workflow.write_text(json.dumps(prompt))
+    done = api_page.run(tmp_path, server.address)
+    assert done.returncode == 1 and "failed: node" in done.stdout and "got 'zebra'" in done.stdout
