@@ -20,10 +20,12 @@ Beside it:
 
 prompt.py      where we are in the prompt that the server runs
 demo.py        the demo model as the host's own objects
+folder.py      what there is to say about the folder that the pack lies in
 schema.py      fields of a node's schema that older hosts do not know
 """
 
 from .blocks import read_names
+from .folder import warn_of_folder
 from .patch import guide_model
 from .schema import supported
 from .status import told_on
@@ -40,4 +42,5 @@ __all__ = [
     "recorded_in",
     "supported",
     "told_on",
+    "warn_of_folder",
 ]
