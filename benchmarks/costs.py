@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path += [str(ROOT / "benchmarks" / "helpers"), str(ROOT)]
 
-import comfyui  # noqa: E402
+from demo.comfyui import NOT_FOUND, find_comfyui  # noqa: E402
 
-COMFYUI = comfyui.find_comfyui()
+COMFYUI = find_comfyui()
 if COMFYUI is None:
-    sys.exit(comfyui.NOT_FOUND)
-sys.path.insert(0, str(COMFYUI))
+    sys.exit(NOT_FOUND)
+sys.path.insert(0, str(COMFYUI))  # before the pack's folder, whose nodes/ would hide ComfyUI's nodes.py
 given, sys.argv = sys.argv, ["main.py", "--cpu", "--disable-api-nodes"]
 import comfy.options  # noqa: E402
 
@@ -30,7 +30,6 @@ comfy.options.enable_args_parsing()
 import comfy.cli_args  # noqa: E402, F401  (reads sys.argv when imported)
 
 sys.argv = given
-sys.path.append(str(ROOT / "tests" / "host"))
 
 import torch  # noqa: E402
 from real_host import RealHost  # noqa: E402

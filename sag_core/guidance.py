@@ -10,7 +10,7 @@ from .checks import check_choice, check_floating, check_number, check_same_shape
 from .projection import perpendicular
 from .rescale import rescaled
 
-DIFFERENCES: "tuple[str, ...]" = ("noise", "image")
+DIFFERENCES: tuple[str, ...] = ("noise", "image")
 
 
 def self_attention_guidance(
@@ -65,8 +65,9 @@ def self_attention_guidance(
     check_number("blur_sigma", blur_sigma, low=0)
     if scale == 0 or blur_sigma == 0:
         return denoised
-    options = dict(blur_sigma=blur_sigma, alpha=alpha, kernel_size=kernel_size, difference=difference)
-    term = guidance_term(x, x0, mask, denoise, **options)
+    term = guidance_term(
+        x, x0, mask, denoise, blur_sigma=blur_sigma, alpha=alpha, kernel_size=kernel_size, difference=difference
+    )
     return steer(denoised, term, scale)
 
 

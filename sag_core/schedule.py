@@ -93,4 +93,4 @@ def progress(
             low = middle
         else:
             high = middle
-    return min(1.0, max(0.0, (low - start_percent) / (end_percent - start_percent)))
+    return (low - start_percent) / (end_percent - start_percent)

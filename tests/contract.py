@@ -4,10 +4,14 @@ They ask for two fixtures: `host` builds models and samples with them, `guide(mo
 """
 
 import gc
+import sys
+from contextlib import nullcontext
+from unittest import mock
 
 import pytest
 import torch
 from reference import guide_by_reference, relative_error
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ONE_STEP, WHOLE_RUN = 1e-5, 1e-4
 
@@ -77,22 +81,48 @@ def test_costs_one_evaluation_of_one_branch_a_step(host, guide, cfg, guider):
     assert seen[1] == (([1] if cfg == 7.0 else [0]), 1)
 
 
-@pytest.mark.parametrize("tokens", [(8, 8), (8, 16), (3, 40)])
-@pytest.mark.parametrize("memory", [None, 2**20])
-def test_one_batch_or_separate_calls_and_any_token_counts(host, guide, tokens, memory):
+@pytest.mark.parametrize("cfg, place", [(7.0, 1), (1.0, 0)])
+def test_only_the_guided_branch_is_recorded_and_nothing_of_the_re_run(host, guide, cfg, place):
+    """The attention of the other branch, and of an answer to the blur, costs time and is never used."""
+    model, recorded, read = guide(host.unet()), [], []
+
+    def wrapper(apply_model, args):
+        options = args["c"]["transformer_options"]
+        recorded.append(options.get("self_attention_guidance_evaluation") is not None)
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    def post_cfg(args):
+        evaluation = args["model_options"]["transformer_options"]["self_attention_guidance_evaluation"]
+        read.append([entry.place for entry, *_ in evaluation.find(args["input"]).maps])
+        return args["denoised"]
+
+    model.set_model_unet_function_wrapper(wrapper)
+    model.set_model_sampler_post_cfg_function(post_cfg)
+    host.sample(model, *prompts(host), latent(8, 8), cfg=cfg, steps=2)
+    assert recorded == [True, False] * 2
+    assert read == [[place]] * 2
+
+
+@pytest.mark.parametrize(
+    "tokens, memory, calls",
+    [
+        ((8, 8), None, [[1, 0], [1]]),
+        ((8, 16), None, [[1, 0], [1]]),  # the shorter prompt is repeated
+        ((3, 40), None, [[0], [1], [1]]),  # no common multiple that is near
+        ((8, 8), 2**20, [[1], [0], [1]]),
+        ((8, 16), 2**20, [[1], [0], [1]]),
+    ],
+    ids=str,
+)
+def test_one_batch_or_separate_calls_and_any_token_counts(host, guide, tokens, memory, calls):
     positive = host.conditioning(seed=1, tokens=tokens[0])
     negative = host.conditioning(seed=2, tokens=tokens[1])
     model, seen = host.unet(), []
-    expected = host.sample(guide_by_reference(model), positive, negative, latent(12, 16))
-    if memory is None:
-        ours = host.sample(watched(guide(model), seen), positive, negative, latent(12, 16))
-    else:
-        with host.free_memory(memory):
-            ours = host.sample(watched(guide(model), seen), positive, negative, latent(12, 16))
-    together = tokens != (3, 40) and memory is None
-    assert seen[0][0] == ([1, 0] if together else [0]) or sorted(seen[0][0] + seen[1][0]) == [0, 1]
-    assert (len(seen[0][0]) == 2) == together
-    assert relative_error(ours, expected) < WHOLE_RUN
+    expected = host.sample(guide_by_reference(model), positive, negative, latent(12, 16), steps=1)
+    with nullcontext() if memory is None else host.free_memory(memory):
+        ours = host.sample(watched(guide(model), seen), positive, negative, latent(12, 16), steps=1)
+    assert [branches for branches, _ in seen] == calls
+    assert relative_error(ours, expected) < ONE_STEP
 
 
 @pytest.mark.parametrize(
@@ -289,11 +319,14 @@ def test_a_model_of_an_unknown_kind_runs_on_unguided_with_one_warning(host, guid
 
 
 def test_attention_that_cannot_be_read_leaves_the_image_unguided_with_one_warning(host, guide, caplog):
-    """A patch that cuts the queries into tiles, as HyperTile does."""
+    """A patch that cuts queries and keys into tiles, in an order that nobody tells."""
 
     def tiles(n, context, value, extra_options):
         if extra_options["block"] == ("middle", 0):
-            n = n.reshape(n.shape[0] * 2, n.shape[1] // 2, n.shape[2])
+            n, context, value = (
+                None if x is None else x.reshape(x.shape[0] * 2, x.shape[1] // 2, x.shape[2])
+                for x in (n, context, value)
+            )
         return n, context, value
 
     def whole(n, extra_options):
@@ -352,6 +385,66 @@ def test_no_tensor_outlives_the_run(host, guide):
     guided.set_model_unet_function_wrapper(wrapper)
     host.sample(guided, *prompts(host), latent(12, 16))
     assert all("Evaluation" in kinds for kinds in alive) and living_state() == []
+
+
+def broken(model, value, sample=1):
+    """A clone of the model whose re-runs answer a sample of the batch with a number that is none."""
+    model = model.clone()
+
+    def wrapper(apply_model, args):
+        out = apply_model(args["input"], args["timestep"], **args["c"])
+        if len(args["cond_or_uncond"]) == 1:
+            out = out.clone()
+            out[sample, 0, 0, 0] = value
+        return out
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_answer_that_is_not_finite_leaves_its_sample_unguided_and_is_said_once(host, guide, caplog, value):
+    model, how = host.unet(), {"steps": 3}
+    start = latent(8, 12, batch=2)
+    plain, guided, ours = (
+        host.sample(one, *prompts(host), start, **how) for one in (model, guide(model), broken(guide(model), value))
+    )
+    assert torch.equal(ours[0], guided[0]) and torch.equal(ours[1], plain[1])
+    assert not torch.equal(guided[1], plain[1])
+    assert len(our_messages(caplog)) == 1 and "was not finite" in our_messages(caplog)[0]
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a number leaves its tensor, for which a GPU has to be waited for."""
+
+    KINDS = (torch.ops.aten.item, torch.ops.aten.is_nonzero, torch.ops.aten._local_scalar_dense)
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket in self.KINDS
+        return func(*args, **(kwargs or {}))
+
+
+def test_looking_for_numbers_that_are_none_waits_once_a_run(host, guide):
+    model = guide(host.unet())
+    patch = sys.modules[model.model_options["sampler_post_cfg_function"][0].__module__]
+    run = sys.modules[f"{patch.__package__}.evaluation"].Run
+
+    def waits(steps):
+        with Waits() as mode:
+            host.sample(model, *prompts(host), latent(8, 8), steps=steps)
+        return mode.count
+
+    def waits_without_looking(steps):
+        looks = mock.patch.object(patch, "finite_samples", lambda term: (term, torch.ones(1, dtype=torch.bool)))
+        with looks, mock.patch.object(run, "note_broken", lambda self, broken: None):
+            return waits(steps)
+
+    assert waits(4) > waits(1) > 0
+    assert [waits(steps) - waits_without_looking(steps) for steps in (1, 4)] == [1, 1]
 
 
 def test_inference_mode(host, guide):

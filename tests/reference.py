@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 
 
-def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, block=None):
-    """A clone of `model` that the reference guides; `block` finds its transformer block, default the middle one."""
+def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, block=None, flow=False):
+    """A clone of `model` that the reference guides.
+
+    `block` finds its transformer block, default the middle one; `flow` is said where a patch makes it a flow.
+    """
     guided = model.clone()
 
     def post_cfg(args):
@@ -38,9 +41,8 @@ def guide_by_reference(model, scale=0.75, blur_sigma=1.0, threshold=1.0, block=N
         mask = (total > threshold * weight).to(x.dtype)  # no entry, no mask: 0 > 0 is false
 
         degraded = mask * blur(x0, blur_sigma) + (1 - mask) * x0
-        flow = "FLOW" in str(getattr(args["model"], "model_type", ""))
         at = sigma.reshape(-1, 1, 1, 1)
-        if flow:
+        if flow or "FLOW" in str(getattr(args["model"], "model_type", "")):
             noise = (x - (1 - at) * x0) / at
             renoised = (1 - at) * degraded + at * noise
         else:

@@ -29,10 +29,18 @@ def test_full_and_partial_have_these_values():
     torch.testing.assert_close(std(partial), std(3 * guidance) * std(reference) / std(reference + 3 * guidance))
 
 
-def test_the_amount_blends():
+@pytest.mark.parametrize("mode", RESCALE_MODES)
+def test_the_amount_blends(mode):
     denoised, guidance, reference = predictions()
-    none, half, whole = (rescaled(denoised, guidance, reference, amount) for amount in (0.0, 0.5, 1.0))
-    torch.testing.assert_close(half, (none + whole) / 2)
+    none, part, whole = (rescaled(denoised, guidance, reference, amount, mode) for amount in (0.0, 0.25, 1.0))
+    torch.testing.assert_close(part, 0.75 * none + 0.25 * whole)
+
+
+@pytest.mark.parametrize("mode", RESCALE_MODES)
+def test_contrast_is_measured_in_float32(mode):
+    halves = [300 * t.half() for t in predictions()]  # whose squares float16 does not hold
+    precise = rescaled(*(t.float() for t in halves), 0.7, mode)
+    torch.testing.assert_close(rescaled(*halves, 0.7, mode).float(), precise, rtol=2e-3, atol=1)
 
 
 def test_the_norm_never_grows_and_is_never_enlarged():

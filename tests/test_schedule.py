@@ -76,6 +76,8 @@ def test_positions_count_the_schedules_steps_in_the_window():
     assert [inside.position(sigma, schedule) for sigma in (8.0, 5.0, 3.0)] == [0, 1, 2]
     # A sampler's evaluations between two steps belong to the step that they refine.
     assert [inside.position(sigma, schedule) for sigma in (7.9, 5.1, 4.0)] == [0, 0, 1]
+    # Steps of one noise level are one.
+    assert Window(8.0, 1.0).position(3.0, [10.0, 8.0, 8.0, 5.0, 5.0, 3.0]) == 2
     # Without a schedule, and above it, there is only a first step.
     assert inside.position(6.0, []) == 0
     assert Window(math.inf, 0.0).position(11.0, schedule) == 0

@@ -16,12 +16,24 @@ RANGES = {
     "rescale": (0.0, 1.0),
     "apply_every": (1, 100),
 }
+STEPS = {
+    "scale": 0.01,
+    "blur_sigma": 0.1,
+    "mask_threshold": 0.05,
+    "start_percent": 0.001,
+    "end_percent": 0.001,
+    "mask_feather": 0.1,
+    "blur_kernel": 1,
+    "rescale": 0.01,
+    "apply_every": 1,
+}
 CHOICES = {
     "scale_curve": ("constant", "linear_fade_out", "cosine_fade_out", "fade_in", "bell"),
     "mask_mode": tuple(MASK_MODES),
     "mask_upsampling": ("nearest", "bilinear"),
     "branch": ("auto", "unconditional", "conditional"),
     "rescale_mode": ("full", "partial", "norm_clamp"),
+    "difference": ("noise", "image"),
 }
 
 
@@ -44,6 +56,7 @@ def test_the_defaults_are_the_plain_method():
         "projection": False,
         "apply_every": 1,
         "reuse": False,
+        "difference": "noise",
     }
 
 
@@ -51,10 +64,19 @@ def test_every_setting_is_declared_with_what_is_tested_here():
     declared = declarations()
     assert list(declared) == [setting.name for setting in dataclasses.fields(Settings)]
     assert {name: one.range for name, one in declared.items() if one.range} == RANGES
+    assert {name: one.step for name, one in declared.items() if one.step} == STEPS
     assert {name: one.choices for name, one in declared.items() if one.choices} == CHOICES
     assert all(one.meaning.strip().endswith(".") for one in declared.values())
     everyday = [name for name, one in declared.items() if not one.expert]
-    assert everyday == ["scale", "blur_sigma", "mask_threshold", "start_percent", "end_percent", "scale_curve"]
+    assert everyday == [
+        "scale",
+        "blur_sigma",
+        "mask_threshold",
+        "start_percent",
+        "end_percent",
+        "scale_curve",
+        "difference",
+    ]
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -62,7 +84,7 @@ def test_every_number_is_held_to_its_range(name):
     low, high = RANGES[name]
     assert getattr(Settings(**{name: high}), name) == high
     assert getattr(Settings(**{name: low}), name) == low
-    for wrong in (low - 1, high + 1, math.nan, math.inf, None, "1"):
+    for wrong in (low - 1, high + 1, math.nan, math.inf, None, "1", True):
         with pytest.raises(ValueError, match=f"{name} must"):
             Settings(**{name: wrong})
 
@@ -90,6 +112,13 @@ def test_counts_are_whole(name):
 
 def test_a_start_behind_the_end_is_allowed_and_guides_nothing():
     assert Settings(start_percent=0.6, end_percent=0.4).start_percent == 0.6
+
+
+def test_blocks_are_chosen_by_whoever_reads_them_unless_named():
+    assert Settings().reads_blocks_by_itself and Settings(attention_blocks=" AUTO ").reads_blocks_by_itself
+    assert not Settings(attention_blocks="middle.0").reads_blocks_by_itself
+    with pytest.raises(ValueError, match="attention_blocks must be text, got 3"):
+        Settings(attention_blocks=3)
 
 
 def test_settings_cannot_be_changed_afterwards():

@@ -54,6 +54,20 @@ def test_only_image_tokens_count():
     )
 
 
+@pytest.mark.parametrize(
+    "option", [{"scale": 2.0}, {"mask": torch.ones(48, 48).tril().bool()}, {"max_queries": 11}], ids=str
+)
+def test_attention_is_read_with_every_option(option):
+    q, k = queries_and_keys()
+    assert torch.equal(token_rank(q, k, 3, steps=1, **option), received_attention(q, k, 3, **option))
+    assert not torch.allclose(token_rank(q, k, 3, steps=1, **option), token_rank(q, k, 3, steps=1), rtol=0.01)
+
+
+def test_there_must_be_a_step():
+    with pytest.raises(ValueError, match="steps must lie in"):
+        token_rank(*queries_and_keys(), 3, steps=0)
+
+
 def test_queries_and_keys_must_be_the_same_tokens():
     q, k = queries_and_keys()
     with pytest.raises(ValueError, match="query_weights must have shape"):

@@ -10,6 +10,7 @@ layouts/       where a model family keeps its image tokens: a line per family
 evaluation.py  the state of guidance: a run, the guider's evaluations in it, and what was seen in them
 branches.py    the branch that is guided: its entries, its attention map, its re-run
 windows.py     one map of several context windows
+streams.py     latents that pack a video and its sound: the first is guided
 region.py      the MASK a user draws, as weights on the latent
 watching.py    what a guided step was, for whoever looks on
 trace.py       who keeps what guidance did, for a preview

@@ -12,12 +12,18 @@ from ...sag_core import average_maps, shuffled_tokens, upsample_map
 from .evaluation import AttentionMap, Branch, Entry, EntryKey, Evaluation, MapKey, Pass, Unreadable, active
 from .layouts import Block
 from .recording import without_recording
+from .streams import streams_of
 
 SIDES = (("uncond", "unconditional"), ("empty_cond", "unconditional"), ("cond", "conditional"))
+WITHOUT_ATTENTION = "mask_mode global_blur of the Advanced node needs no attention"
 
 
 class NotGuidable(Exception):
     """Why this step cannot be guided."""
+
+
+class NotAnsweredByTheModel(NotGuidable):
+    """A step cache or the like answered the re-run, with what it had kept of another latent."""
 
 
 class View(NamedTuple):
@@ -80,7 +86,10 @@ def branch_map(here: Pass, branch: Branch, view: View, sigma: Tensor) -> Tensor:
     Raises:
         NotGuidable: an entry whose attention was not seen, with the reason.
     """
-    x = here.x
+    streams = streams_of(branch.entries)
+    x = streams.first(here.x)
+    if streams.shapes and any("area" in entry or "mask" in entry for entry in branch.entries):
+        raise NotGuidable("areas and masks of prompts say nothing of one stream of a packed latent")
     total = x.new_zeros((x.shape[0], 1, *x.shape[2:]), dtype=torch.float32)
     weights = torch.zeros_like(total)
     # Default entries come last: they get what the others leave, and are not evaluated where nothing is left.
@@ -108,14 +117,24 @@ def branch_map(here: Pass, branch: Branch, view: View, sigma: Tensor) -> Tensor:
 
 
 def evaluate(
-    branch: Branch, x: Tensor, sigma: Tensor, model_options: dict[str, Any], node: uuid.UUID, whole_batch: bool = False
+    branch: Branch,
+    x: Tensor,
+    sigma: Tensor,
+    model_options: dict[str, Any],
+    node: uuid.UUID,
+    blocks: tuple[Block, ...],
+    whole_batch: bool = False,
 ) -> Tensor:
     """Evaluate the branch at another latent, as the host did, with recording off and under names of its own.
 
     The names (uuids) keep step caches, which know entries by name, from mistaking this pass for the main one.
 
     Args:
+        blocks: those that a call of the network must come to.
         whole_batch: evaluate the other branches beside it too, for nodes that let the rows of a batch mix.
+
+    Raises:
+        NotAnsweredByTheModel: no call of the network came to all of these blocks.
     """
     conds = [
         [{**entry, "uuid": uuid.uuid5(node, str(entry["uuid"]))} for entry in entries]
@@ -123,12 +142,15 @@ def evaluate(
         else None
         for place, entries in enumerate(branch.conds)
     ]
-    model_options = without_recording(model_options)
+    reached: list[set[Block]] = []
+    model_options = without_recording(model_options, reached.append)
     if branch.way is None:
         out = comfy.samplers.calc_cond_batch(branch.model, conds, x, sigma, model_options)
     else:
         call = {"conds": conds, "input": x, "sigma": sigma, "model": branch.model, "model_options": model_options}
         out = branch.way(call)
+    if blocks and not any(one.issuperset(blocks) for one in reached):
+        raise NotAnsweredByTheModel("another node, such as a step cache, answers in the model's stead")
     return out[branch.place]
 
 
@@ -174,7 +196,10 @@ def _readable(here: Pass, branch: Branch, key: MapKey, part: Tensor) -> Attentio
     recorded = here.maps.get(key)
     if recorded is None:
         kind = type(getattr(branch.model, "diffusion_model", None)).__name__
-        raise NotGuidable(f"the self-attention of this model ({kind}) was not seen at this step")
+        raise NotGuidable(
+            f"the self-attention of this model ({kind}) was not seen: another node computes it, or something in the "
+            f"prompt changes the model's tokens ({WITHOUT_ATTENTION})"
+        )
     if isinstance(recorded, Unreadable):
         raise NotGuidable(recorded.reason)
     if recorded.latent_size != tuple(part.shape[2:]) or recorded.received.shape[0] != part.shape[0]:

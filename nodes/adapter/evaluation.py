@@ -96,6 +96,7 @@ class Pass:
         maps: the first recording of everything that was wanted.
         skipped: the entries that another node, such as a step cache, answered for in the network's stead.
         windows: the passes of its context windows.
+        has_others: whether anything but positive entries was evaluated.
     """
 
     def __init__(self, x: Tensor, window: Any = None) -> None:
@@ -105,6 +106,7 @@ class Pass:
         self.maps: dict[MapKey, Union[AttentionMap, Unreadable]] = {}
         self.skipped: set[EntryKey] = set()
         self.windows: list[Pass] = []
+        self.has_others = False
         self._settled = False
 
     def keep(self, branches: Iterable[Branch]) -> None:
@@ -137,6 +139,8 @@ class Run:
         terms: the last guidance term of each node that reuses it.
         guided: evaluations in which a node asked the model, so far.
         whole_batch: whether re-runs evaluate all branches together, because another node lets them mix.
+        around: whether re-runs go around another node's wrapper of the model, because it answers from a cache.
+        answered_by_others: whether there is no way around it.
     """
 
     def __init__(self, listeners: Sequence[Listener], led: bool = True) -> None:
@@ -147,6 +151,8 @@ class Run:
         self.terms: dict[Hashable, Tensor] = {}
         self.guided = 0
         self.whole_batch = False
+        self.around = False
+        self.answered_by_others = False
         self._listeners = tuple(listeners)
         self._watches = tuple(watch for listener in listeners for watch in listener.watches)
         self._led = led
@@ -241,7 +247,6 @@ class Evaluation:
         self._branches = {listener.branch for listener in asking if listener.blocks}
         self._positives = {entry["uuid"] for entry in positives}
         self._positive_ids = {id(entry) for entry in positives}
-        self._others_seen = False
         self._passes: dict[int, Pass] = {}  # by the id of its latent, which the pass keeps alive
         self._windows: list[Pass] = []  # of a latent that is not known yet
 
@@ -272,25 +277,21 @@ class Evaluation:
             whole.windows, self._windows = self._windows, []
         return whole
 
-    def wanted(self, conds: Iterable[Optional[list[Entry]]], sigma: Tensor, copies: bool) -> set[EntryKey]:
-        """Which entries of a batch to record: "auto" takes positive ones where there is nothing else.
-
-        Args:
-            copies: whether the entries are copies, as a context window evaluates them.
-        """
+    def wanted(self, here: Pass, conds: Iterable[Optional[list[Entry]]], sigma: Tensor) -> set[EntryKey]:
+        """Which entries of a batch to record: "auto" takes positive ones where there is nothing else at this latent."""
         positives: set[EntryKey] = set()
         others: set[EntryKey] = set()
         for place, entries in enumerate(conds):
             for entry in active(entries, sigma):
                 positive = id(entry) in self._positive_ids
-                if copies:  # uuid and place are left to tell
+                if here.window is not None:  # evaluates copies: uuid and place are left to tell
                     positive = entry["uuid"] in self._positives and place == 0
                 (positives if positive else others).add(EntryKey(entry["uuid"], place))
-        self._others_seen |= bool(others)
+        here.has_others |= bool(others)
         wanted: set[EntryKey] = set()
         if self._branches - {"conditional"}:
             wanted |= others
-        if "conditional" in self._branches or ("auto" in self._branches and not self._others_seen):
+        if "conditional" in self._branches or ("auto" in self._branches and not here.has_others):
             wanted |= positives
         return wanted
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from ...sag_core import MASK_MODES, Settings, degradation_mask, finite_samples, guidance_term, steer
 from .blocks import parse_blocks
 from .branches import (
+    WITHOUT_ATTENTION,
+    NotAnsweredByTheModel,
     NotGuidable,
     View,
     branch_map,
@@ -18,10 +20,11 @@ from .branches import (
     others_may_mix_branches,
     reproduces,
 )
-from .evaluation import Branch, Evaluation, Listener, Pass, logger
+from .evaluation import Branch, Evaluation, Listener, Pass, Run, logger
 from .layouts import Block, layout_for
 from .recording import current_evaluation, listen
 from .region import check_mask, region_on
+from .streams import Streams, streams_of
 from .timing import plan_of
 from .watching import GuidedStep, Watch
 from .windows import lay_together
@@ -71,7 +74,8 @@ def _blocks(network, settings: Settings) -> tuple[tuple[Block, ...], Optional[st
     """The blocks to read, and what there is to say about them."""
     layout = layout_for(network)
     if layout is None:
-        return (), f"models of the kind {type(network).__name__} are not supported; the image is not guided"
+        kind = type(getattr(network, "_orig_mod", network)).__name__
+        return (), f"the attention of this model ({kind}) cannot be read; the image is not guided ({WITHOUT_ATTENTION})"
     if settings.reads_blocks_by_itself:
         return layout.automatic(network)
     return parse_blocks(settings.attention_blocks, layout.blocks(network)), None
@@ -104,33 +108,40 @@ def _guidance(settings: Settings, listener: Listener, region: Optional[Tensor]):
         plan = evaluation.plans.get(listener.node)
         if plan is None:
             return denoised
+        streams = streams_of([*(args.get("cond") or ()), *(args.get("uncond") or ())])
         try:
-            attention, blurred, term = _term(settings, listener, args, evaluation, plan.fresh)
+            attention, blurred, term = _term(settings, listener, args, evaluation, streams, plan.fresh)
         except NotGuidable as reason:
             evaluation.run.warn(f"{reason}; steps like this one are not guided")
             return denoised
+        unguided = streams.first(denoised)
         guided = steer(
-            denoised,
+            unguided,
             term,
             plan.scale,
             projection=settings.projection,
             rescale=settings.rescale,
             rescale_mode=settings.rescale_mode,
-            reference=args.get("cond_denoised", denoised),
+            reference=streams.first(args.get("cond_denoised", denoised)),
             region=None if region is None else region_on(term, region),
         )
         if listener.watches:
-            strength = (guided - denoised).flatten(1).norm(dim=1) / denoised.flatten(1).norm(dim=1)
+            strength = (guided - unguided).flatten(1).norm(dim=1) / unguided.flatten(1).norm(dim=1)
             step = GuidedStep(evaluation.number, evaluation.sigma, attention, blurred, term, plan.scale, strength)
             for watch in listener.watches:
                 watch.guided(step)
-        return guided
+        return streams.put(denoised, guided)
 
     return post_cfg
 
 
 def _term(
-    settings: Settings, listener: Listener, args: dict[str, Any], evaluation: Evaluation, fresh: bool
+    settings: Settings,
+    listener: Listener,
+    args: dict[str, Any],
+    evaluation: Evaluation,
+    streams: Streams,
+    fresh: bool,
 ) -> tuple[Optional[Tensor], Optional[Tensor], Tensor]:
     """What the mask is made of, the mask, and what the guided branch loses by the blur.
 
@@ -139,7 +150,7 @@ def _term(
     for name in ("input", "sigma", "model"):
         if args.get(name) is None:
             raise NotGuidable(f"the sampler does not say what its {name} is")
-    x, sigma, run = args["input"], args["sigma"], evaluation.run
+    x, sigma, run = streams.first(args["input"]), args["sigma"], evaluation.run
     if x.ndim not in (4, 5):
         raise NotGuidable(f"latents of shape {tuple(x.shape)} hold no rows and columns")
     if not fresh:
@@ -147,11 +158,16 @@ def _term(
     here, branch = guided_branch(args, evaluation, settings.branch)
     attention, blurred = _mask(settings, listener, here, branch, evaluation.number, args)
     whole_batch = _whole_batch(here, branch, evaluation, args, listener)
+
+    def denoise(x_bar: Tensor) -> Tensor:
+        latent = streams.put(args["input"], x_bar)
+        return streams.first(_ask(branch, latent, args, listener, run, whole_batch))
+
     term = guidance_term(
         x,
-        branch.prediction,
+        streams.first(branch.prediction),
         blurred.to(x.dtype),
-        lambda x_bar: evaluate(branch, x_bar, sigma, args["model_options"], listener.node, whole_batch),
+        denoise,
         blur_sigma=settings.blur_sigma,
         alpha=_image_share(args["model"].model_sampling, sigma, x),
         kernel_size=settings.blur_kernel or None,
@@ -183,9 +199,9 @@ def _mask(
             return lay_together(here, branch, lambda part, one: branch_map(part, one, view, sigma), handler, sigma)
         return branch_map(here, branch, view, sigma)
 
-    if listener.statistic is None and here.skips(branch):
-        raise NotGuidable("the model was not called at this step; another node answered in its stead")
-    return degradation_mask(settings, branch.prediction, attention, number)
+    if here.skips(branch):
+        raise NotGuidable("the model was not called at this step and was not seen; another node answered in its stead")
+    return degradation_mask(settings, streams_of(branch.entries).first(branch.prediction), attention, number)
 
 
 def _whole_batch(here: Pass, branch: Branch, evaluation: Evaluation, args: dict[str, Any], listener: Listener) -> bool:
@@ -200,8 +216,7 @@ def _whole_batch(here: Pass, branch: Branch, evaluation: Evaluation, args: dict[
         return run.whole_batch
 
     def answers_alike(whole_batch: bool) -> bool:
-        answer = evaluate(branch, here.x, args["sigma"], args["model_options"], listener.node, whole_batch)
-        return reproduces(branch, here.x, answer)
+        return reproduces(branch, here.x, _ask(branch, here.x, args, listener, run, whole_batch))
 
     if not answers_alike(whole_batch=False):
         run.whole_batch = answers_alike(whole_batch=True)
@@ -210,6 +225,31 @@ def _whole_batch(here: Pass, branch: Branch, evaluation: Evaluation, args: dict[
         else:
             run.warn("another node changes the model's answers from call to call, and guidance with them")
     return run.whole_batch
+
+
+def _ask(branch: Branch, x: Tensor, args: dict[str, Any], listener: Listener, run: Run, whole_batch: bool) -> Tensor:
+    """Re-run a branch, around a wrapper of the model that answers from a cache in its stead.
+
+    Around it only if the model then predicts what it predicted through it, and if there is no such way never again: a
+    cache that is asked too often answers differently.
+    """
+    options, sigma = args["model_options"], args["sigma"]
+    if run.answered_by_others:
+        raise NotAnsweredByTheModel("another node, such as a step cache, answers in the model's stead")
+    without = {name: value for name, value in options.items() if name != "model_function_wrapper"}
+    try:
+        return evaluate(
+            branch, x, sigma, without if run.around else options, listener.node, listener.blocks, whole_batch
+        )
+    except NotAnsweredByTheModel:
+        run.answered_by_others = True
+        if run.around or len(without) == len(options):
+            raise
+        answer = evaluate(branch, args["input"], sigma, without, listener.node, listener.blocks, whole_batch)
+        if not reproduces(branch, args["input"], answer):
+            raise
+    run.around, run.answered_by_others = True, False
+    return _ask(branch, x, args, listener, run, whole_batch)
 
 
 def _image_share(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:

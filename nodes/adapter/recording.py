@@ -30,6 +30,7 @@ from .evaluation import (
     active,
 )
 from .layouts import Block, Layout, NetworkCall, Tokens, layout_for
+from .streams import streams_in
 
 NAME = "self_attention_guidance"
 LISTENERS = f"{NAME}_listeners"  # tuple of Listener, one a node; a tuple, because the host joins lists when it merges
@@ -37,6 +38,7 @@ RUN = f"{NAME}_run"
 EVALUATION = f"{NAME}_evaluation"
 PASS = f"{NAME}_pass"  # with the entries of it that are recorded
 RECORDING = f"{NAME}_recording"
+REACHED = f"{NAME}_reached"
 LAYOUT = f"{NAME}_layout"
 OVERRIDE = "optimized_attention_override"
 PREVIOUS_OVERRIDE = f"{NAME}_previous_override"
@@ -90,6 +92,9 @@ class Recording:
     ) -> Union[AttentionMap, Unreadable]:
         queries, keys = q.shape[-2], k.shape[-2]
         image = math.prod(tokens.grid)
+        tiles = q.shape[0] // self._batch
+        if tiles > 1 and q.ndim == k.ndim == 3 and k.shape[0] == self._batch and tiles * queries == keys == image:
+            return self._read_tiles(q, k, heads, tokens, rows, statistic, scale, tiles)
         if q.shape[0] != self._batch or k.shape[0] != self._batch:
             return Unreadable(
                 f"another patch reshapes the attention of block {tokens.block} "
@@ -110,6 +115,32 @@ class Recording:
             return Unreadable(f"the attention of block {tokens.block} cannot be read: {problem}")
         with _outside_memory_plan():
             return AttentionMap(received.clone(), tokens.grid, self._call.latent_size)
+
+    def _read_tiles(
+        self, q: Tensor, k: Tensor, heads: int, tokens: Tokens, rows: slice, statistic: Callable, scale, tiles: int
+    ) -> AttentionMap:
+        """Queries that another node cut into tiles, as HyperTile does: the host cuts the keys, which kept their order,
+        into as many pieces, and each tile sees one of them.
+        """
+        rows = slice(rows.start * tiles, rows.stop * tiles)
+        pieces = k.reshape(len(q), -1, k.shape[-1])
+        received = statistic(q[rows], pieces[rows], heads, scale=scale, max_queries=MAX_QUERIES)
+        with _outside_memory_plan():
+            received = received.reshape(-1, k.shape[1]).clone()
+        return AttentionMap(received, tokens.grid, self._call.latent_size)
+
+
+class Witness:
+    """Which blocks a call of the network has come to."""
+
+    def __init__(self, call: NetworkCall) -> None:
+        self.blocks: set[Block] = set()
+        self._call = call
+
+    def observe(self, q: Tensor, k: Tensor, heads: int, transformer_options: Mapping[str, Any], mask=None, scale=None):
+        tokens = self._call.next(q, k, transformer_options)
+        if tokens is not None:
+            self.blocks.add(tokens.block)
 
 
 def listen(model_options: dict[str, Any], listener: Listener) -> None:
@@ -132,9 +163,13 @@ def current_evaluation(model_options: Mapping[str, Any]) -> Optional[Evaluation]
     return model_options.get("transformer_options", {}).get(EVALUATION)
 
 
-def without_recording(model_options: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the model options under which nothing is recorded."""
-    return _with(model_options, {EVALUATION: None})
+def without_recording(model_options: dict[str, Any], reached: Callable[[set[Block]], None]) -> dict[str, Any]:
+    """A copy of the model options under which nothing is recorded.
+
+    Args:
+        reached: given a set for every call of the network, which holds the blocks that the call has come to.
+    """
+    return _with(model_options, {EVALUATION: None, REACHED: reached})
 
 
 def _with(model_options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +233,7 @@ def _keep_branches(executor, model, conds, x_in, timestep, model_options):
         return executor(model, conds, x_in, timestep, model_options)
     window = model_options["transformer_options"].get("context_window")
     here = evaluation.pass_at(x_in) if window is None else evaluation.window_at(x_in, window)
-    wanted = evaluation.wanted(conds, timestep, copies=window is not None)
+    wanted = evaluation.wanted(here, conds, timestep)
     out = executor(model, conds, x_in, timestep, _with(model_options, {PASS: (here, wanted)}))
     here.keep(_branches(model, conds, out, timestep))
     return out
@@ -225,12 +260,16 @@ def _observe_network(executor, x, t, c_concat=None, c_crossattn=None, control=No
     options[RECORDING] = None
     if evaluation is not None and here is not None:
         _note_whether_it_runs(options, here, entries)
-        if layout is not None and entries and x.shape[0] % len(entries) == 0:
-            call = NetworkCall(layout, network, tuple(x.shape[2:]), kwargs)
+    if layout is not None:
+        latent = streams_in(kwargs.get("latent_shapes")).first(x)
+        call = NetworkCall(layout, network, tuple(latent.shape[2:]), kwargs)
+        if evaluation is not None and here is not None and entries and x.shape[0] % len(entries) == 0:
             recording = Recording(here, wanted, evaluation.statistics, call, x.shape[0], entries)
             if recording.lacks_anything():
                 options[RECORDING] = recording
-    if layout is not None:
+        elif options.get(REACHED) is not None:
+            options[RECORDING] = Witness(call)
+            options[REACHED](options[RECORDING].blocks)
         # The hook is there also when there is nothing to see: a compiled network keeps the options it was traced with.
         options[LAYOUT] = layout
         options[PREVIOUS_OVERRIDE] = options.get(OVERRIDE)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .branches import NotGuidable
 from .evaluation import Branch, Pass
+from .streams import streams_of
 
 
 def lay_together(
@@ -26,7 +27,7 @@ def lay_together(
     combine = getattr(handler, "combine_context_window_results", None)
     if combine is None:
         raise NotGuidable("another node's own context windows are at work")
-    x, axis = whole.x, handler.dim
+    x, axis = streams_of(branch.entries).first(whole.x), handler.dim
     total = x.new_zeros((x.shape[0], 1, *x.shape[2:]), dtype=torch.float32)
     weights = torch.zeros_like(total)
     along = [1] * x.ndim

@@ -63,7 +63,7 @@ def received_by_brute_force(call: Seen, first: int, image: int) -> Tensor:
         mask = mask[:, None] if mask.ndim == 3 else mask
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     attention = torch.softmax(scores, dim=-1)
-    start = first if q.shape[2] > image else 0
+    start = max(0, first - (k.shape[2] - q.shape[2]))  # keys may hold more than queries, before the image or behind
     attention = attention[:, :, start : start + image, first : first + image]
     attention = attention / attention.sum(-1, keepdim=True)
     return attention.mean(1).sum(1)

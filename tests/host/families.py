@@ -5,6 +5,8 @@ What a line says of a family's tokens is written down a second time here, by oth
 
 import inspect
 from dataclasses import dataclass, field, is_dataclass
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Callable, Optional
 
 import comfy.model_patcher
@@ -40,6 +42,10 @@ HUNYUAN_VIDEO = dict(
     qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False, use_cond_type_embedding=False,
     vision_in_dim=None, meanflow_sum=False,
 )  # fmt: skip
+HUNYUAN_VIDEO_15 = {
+    **HUNYUAN_VIDEO, "in_channels": 65, "out_channels": 32, "patch_size": [1, 2, 2], "vec_in_dim": None,
+    "guidance_embed": False, "byt5": True, "use_cond_type_embedding": True, "vision_in_dim": 16,
+}  # fmt: skip
 PREDICT2 = dict(
     image_model="cosmos_predict2", max_img_h=32, max_img_w=32, max_frames=16, in_channels=16, out_channels=16,
     patch_spatial=2, patch_temporal=1, concat_padding_mask=True, model_channels=48, num_blocks=6, num_heads=2,
@@ -49,6 +55,41 @@ PREDICT2 = dict(
 KANDINSKY = dict(
     image_model="kandinsky5", in_visual_dim=16, out_visual_dim=16, in_text_dim=16, in_text_dim2=8, time_dim=16,
     model_dim=48, ff_dim=48, visual_embed_dim=132, num_text_blocks=2, num_visual_blocks=6, axes_dims=(4, 4, 4),
+)  # fmt: skip
+
+QWEN = dict(
+    image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
+    num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6),
+)  # fmt: skip
+OMNIGEN2 = dict(
+    image_model="omnigen2", hidden_size=48, num_layers=6, num_refiner_layers=2, num_attention_heads=4, num_kv_heads=2,
+    multiple_of=16, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), text_feat_dim=16,
+)  # fmt: skip
+BOOGU = {
+    **{name: value for name, value in OMNIGEN2.items() if name != "text_feat_dim"},
+    "image_model": "boogu", "num_double_stream_layers": 2, "num_layers": 4, "instruction_feat_dim": 16,
+}  # fmt: skip
+KREA2 = dict(
+    image_model="krea2", features=64, tdim=16, txtdim=16, heads=4, kvheads=2, multiplier=2, layers=6, patch=2,
+    channels=16, txtlayers=2, txtheads=2, txtkvheads=2,
+)  # fmt: skip
+IDEOGRAM = dict(
+    image_model="ideogram4", in_channels=128, num_layers=6, num_attention_heads=2, attention_head_dim=16,
+    intermediate_size=32, adaln_dim=16, llm_features_dim=16, mrope_section=(4, 2, 2),
+)  # fmt: skip
+COGVIDEO = dict(
+    image_model="cogvideox", num_attention_heads=2, attention_head_dim=16, in_channels=16, out_channels=16,
+    time_embed_dim=16, text_embed_dim=16, num_layers=6, sample_width=14, sample_height=10, sample_frames=9,
+    patch_size=2, max_text_seq_length=TEXT, use_rotary_positional_embeddings=True,
+)  # fmt: skip
+PIXELDIT = dict(
+    image_model="pixeldit_t2i", num_groups=2, hidden_size=32, pixel_hidden_size=8, pixel_attn_hidden_size=32,
+    pixel_num_groups=2, patch_depth=6, pixel_depth=1, patch_size=16, txt_embed_dim=16, txt_max_length=TEXT,
+)  # fmt: skip
+LTXAV = dict(
+    image_model="ltxav", in_channels=128, cross_attention_dim=48, attention_head_dim=24, num_attention_heads=2,
+    audio_cross_attention_dim=48, audio_attention_head_dim=24, audio_num_attention_heads=2, caption_channels=48,
+    num_layers=6, connector_attention_head_dim=24, connector_num_attention_heads=2, connector_num_layers=1,
 )  # fmt: skip
 
 
@@ -66,6 +107,7 @@ class Family:
         call: which attention call of a forward pass is the self-attention of a block.
         chosen: the blocks that are read unless a user says otherwise, and the calls that are their self-attention.
         batch: latents at once; of a video UNet, frames.
+        sound: (c, t, f) of a latent of sound that is packed behind the video's; empty for none.
         mixes: whether convolutions spread a patch over its neighbours before any attention.
         pooled: width of the pooled text, 0 for none.
         extras: further entries of the conditioning.
@@ -80,6 +122,7 @@ class Family:
     call: Callable = lambda block: block
     chosen: Optional[dict] = None
     batch: int = 2
+    sound: tuple = ()
     mixes: bool = False
     pooled: int = 8
     text_dim: int = 16
@@ -107,8 +150,25 @@ def hunyuan_first(length, image):
     return 0 if older else length - image
 
 
+def random(*shape, seed=5):
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def references(*shapes):
+    return {"reference_latents": [random(*shape, seed=5 + number) for number, shape in enumerate(shapes)]}
+
+
 def reference(*shape):
-    return {"reference_latents": [torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))]}
+    return references(shape)
+
+
+VISION = SimpleNamespace(penultimate_hidden_states=random(257, 1280, seed=4))
+
+
+def takes(network, parameter):
+    """Whether this host's network of that name has a parameter."""
+    module, name = network.rsplit(".", 1)
+    return parameter in inspect.signature(getattr(import_module(f"comfy.ldm.{module}"), name)).parameters
 
 
 def every_other(block):
@@ -172,22 +232,36 @@ FAMILIES = [
         call=lambda block: 4 + block, first=lambda length, image: length - image - -image % 8,
     ),
     Family(
+        "Z-Image in pixel space", "ZImagePixelSpace",
+        {**LUMINA, "image_model": "zimage_pixel", "in_channels": 3, "patch_size": 16, "dim": 256, "n_heads": 16,
+         "n_kv_heads": 16, "axes_dims": [4, 6, 6], "z_image_modulation": True, "pad_tokens_multiple": 8,
+         "decoder_hidden_size": 16, "decoder_num_res_blocks": 1, "decoder_max_freqs": 2},
+        (3, 70, 100), (16, 16),
+        call=lambda block: 4 + block, first=lambda length, image: length - image - -image % 8,
+    ),
+    Family(
         "Qwen-Image", "QwenImage",
-        dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
-             num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        QWEN,
         (16, 1, 9, 13), (1, 2, 2),
     ),
     Family(
         "Qwen-Image (padded prompt)", "QwenImage",
-        dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
-             num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        QWEN,
         (16, 1, 9, 13), (1, 2, 2), extras={"attention_mask": PADDED_TEXT},
     ),
     Family(
         "Qwen-Image-Edit (reference latents)", "QwenImage",
-        dict(image_model="qwen_image", in_channels=64, out_channels=16, num_layers=6, attention_head_dim=16,
-             num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        QWEN,
         (16, 1, 9, 13), (1, 2, 2), extras=reference(16, 1, 6, 7), first=lambda length, image: length - image - 3 * 4,
+    ),
+    Family(
+        "Qwen-Image-Layered", "QwenImage" if takes("qwen_image.model.QwenImageTransformer2DModel", "use_additional_t_cond") else "",
+        {**QWEN, "use_additional_t_cond": True, "default_ref_method": "negative_index"}, (16, 3, 9, 13), (1, 2, 2),
+        extras=reference(16, 1, 9, 13), first=lambda length, image: length - image - 5 * 7,
+    ),
+    Family(
+        "LongCat-Image", "LongCatImage",
+        {**FLUX, "guidance_embed": False, "vec_in_dim": None, "txt_ids_dims": [1, 2]}, (16, 9, 13), (2, 2), pooled=0,
     ),
     Family(
         "HiDream-I1", "HiDream",
@@ -200,16 +274,72 @@ FAMILIES = [
     ),
     Family(
         "OmniGen2", "Omnigen2",
-        dict(image_model="omnigen2", hidden_size=48, num_layers=6, num_refiner_layers=2, num_attention_heads=4,
-             num_kv_heads=2, multiple_of=16, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), text_feat_dim=16),
+        OMNIGEN2,
         (16, 9, 13), (2, 2), call=lambda block: 4 + block, extras={"attention_mask": ALL_TEXT},
     ),
     Family(
         "OmniGen2 (reference latents)", "Omnigen2",
-        dict(image_model="omnigen2", hidden_size=48, num_layers=6, num_refiner_layers=2, num_attention_heads=4,
-             num_kv_heads=2, multiple_of=16, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), text_feat_dim=16),
+        OMNIGEN2,
         (16, 9, 13), (2, 2), call=lambda block: 6 + block,
         extras={**reference(16, 12, 14), "attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "Boogu", "Boogu", BOOGU, (16, 9, 13), (2, 2), call=lambda b: 4 + 2 * b if b < 2 else 6 + b,
+        extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "Boogu (reference latents)", "Boogu", BOOGU, (16, 9, 13), (2, 2),
+        call=lambda b: 6 + 2 * b if b < 2 else 8 + b,
+        extras={**references((16, 6, 7), (16, 4, 4)), "attention_mask": ALL_TEXT},
+    ),
+    Family("Krea 2", "Krea2", KREA2, (16, 1, 9, 13), (1, 2, 2), text_dim=32, call=lambda b: 4 + b),
+    Family(
+        "Krea 2 (reference latents)", "Krea2", KREA2, (16, 1, 9, 13), (1, 2, 2), text_dim=32, call=lambda b: 4 + b,
+        first=lambda length, image: length - image - 3 * 4,
+        extras={**reference(16, 1, 6, 7), "reference_latents_method": "index"},
+    ),
+    Family("Ideogram 4", "Ideogram4", IDEOGRAM, (128, 5, 7), (1, 1)),
+    Family(
+        "Ideogram 4 (padded prompt)", "Ideogram4", IDEOGRAM, (128, 5, 7), (1, 1), extras={"attention_mask": PADDED_TEXT}
+    ),
+    Family(
+        "MageFlow", "MageFlow",
+        dict(image_model="mage_flow", num_layers=6, attention_head_dim=16, num_attention_heads=2,
+             joint_attention_dim=16, axes_dims_rope=(4, 6, 6)),
+        (128, 5, 7), (1, 1), extras=reference(128, 2, 3), first=lambda length, image: length - image - 6,
+    ),
+    Family(
+        "JoyImage", "JoyImage",
+        dict(image_model="joyimage", hidden_size=32, num_attention_heads=2, text_dim=16, num_layers=6,
+             rope_dim_list=[4, 6, 6]),
+        (16, 1, 9, 13), (1, 2, 2), first=image_first, extras=reference(16, 1, 6, 7),
+    ),
+    Family(
+        "Lens", "Lens",
+        dict(image_model="lens", in_channels=128, num_layers=6, attention_head_dim=16, num_attention_heads=2,
+             enc_hidden_dim=16, axes_dims_rope=(4, 6, 6), selected_layer_index=(0, 1)),
+        (128, 5, 7), (1, 1), first=image_first, text_dim=32, extras={"attention_mask": PADDED_TEXT},
+    ),
+    Family("CogVideoX", "CogVideoX_T2V", COGVIDEO, (16, 3, 9, 13), (1, 2, 2)),
+    Family(
+        "CogVideoX 1.5 image to video", "CogVideoX_I2V", {**COGVIDEO, "patch_size_t": 2, "in_channels": 32},
+        (16, 5, 10, 14), (2, 2, 2),
+    ),
+    Family("PixelDiT", "PixelDiTT2I", PIXELDIT, (3, 70, 100), (16, 16)),
+    Family(
+        "PiD", "PiD",
+        {**PIXELDIT, "image_model": "pid", "lq_hidden_dim": 16, "lq_num_res_blocks": 1},
+        (3, 64, 96), (16, 16), extras={"lq_latent": random(16, 2, 3), "degrade_sigma": torch.tensor([0.5])},
+    ),
+    Family(
+        "HiDream-O1", "HiDreamO1",
+        dict(image_model="hidream_o1",
+             text_config_overrides=dict(hidden_size=32, intermediate_size=32, num_hidden_layers=6,
+                                        num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_dims=[4, 2, 2]),
+             vision_config_overrides=dict(hidden_size=16, num_heads=2, intermediate_size=16, depth=1,
+                                          num_position_embeddings=16, deepstack_visual_indexes=())),
+        (3, 96, 160), (32, 32),
+        extras={"text_input_ids": torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12, 13, 151673]])},
     ),
     Family("Cosmos-Predict2", "CosmosT2IPredict2", PREDICT2, (16, 3, 10, 14), (1, 2, 2), call=every_other),
     Family("Anima", "Anima", {**PREDICT2, "image_model": "anima"}, (16, 1, 9, 13), (1, 2, 2), call=every_other),
@@ -223,12 +353,16 @@ FAMILIES = [
                                                "in_channels": 64, "out_channels": 64, "vec_in_dim": None},
         (64, 5, 7), (1, 1), call=lambda block: 2 + block, pooled=0, first=hunyuan_first,
     ),
+    Family(
+        "HunyuanImage 2.1 refiner", "HunyuanImage21Refiner",
+        {**HUNYUAN_VIDEO, "patch_size": [1, 1, 1], "in_channels": 128, "out_channels": 64, "vec_in_dim": None},
+        (64, 1, 5, 7), (1, 1, 1), call=lambda block: 2 + block, pooled=0, first=hunyuan_first,
+    ),
     Family("Wan 2.1 text to video", "WAN21_T2V", WAN, (16, 3, 9, 13), (1, 2, 2), first=image_first, call=every_other),
     Family(
         "Wan 2.1 image to video", "WAN21_I2V", {**WAN, "model_type": "i2v", "in_dim": 36}, (16, 3, 9, 13), (1, 2, 2),
         first=image_first, call=lambda block: 3 * block,
-        extras={"clip_vision_output": type("Vision", (), {
-            "penultimate_hidden_states": torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(4))})()},
+        extras={"clip_vision_output": VISION},
     ),
     Family(
         "Wan 2.1 (reference latent)", "WAN21_T2V", {**WAN, "in_dim_ref_conv": 16}, (16, 3, 10, 14), (1, 2, 2),
@@ -237,6 +371,38 @@ FAMILIES = [
     Family(
         "Wan 2.1 VACE", "WAN21_Vace", {**WAN, "model_type": "vace", "vace_layers": 2, "vace_in_dim": 96},
         (16, 3, 10, 14), (1, 2, 2), first=image_first,
+        call=lambda block: 2 * (block + (block > 0) + (block > 3)),  # streams of their own follow blocks 0 and 3
+    ),
+    Family(
+        "Wan 2.1 camera control", "WAN21_Camera", {**WAN, "model_type": "camera", "in_dim": 32}, (16, 3, 10, 14),
+        (1, 2, 2), first=image_first, call=lambda block: 3 * block,
+        extras={"camera_conditions": random(24, 3, 80, 112), "clip_vision_output": VISION},
+    ),
+    Family(
+        "Wan 2.1 HuMo", "WAN21_HuMo", {**WAN, "model_type": "humo"}, (16, 3, 10, 14), (1, 2, 2), first=image_first,
+        call=lambda block: 3 * block,
+        extras={**reference(16, 1, 10, 14), "audio_embed": random(3, 8, 5, 1280)},
+    ),
+    Family(
+        "Wan 2.1 SCAIL", "WAN21_SCAIL", {**WAN, "model_type": "scail", "in_dim": 20}, (16, 3, 10, 14), (1, 2, 2),
+        first=lambda length, image: 5 * 7, call=lambda block: 3 * block,
+        extras={**reference(16, 1, 10, 14), "pose_video_latent": random(16, 3, 6, 8)},
+    ),
+    Family(
+        "Wan 2.1 SCAIL 2", "WAN21_SCAIL2", {**WAN, "model_type": "scail2", "in_dim": 20}, (16, 3, 10, 14), (1, 2, 2),
+        first=lambda length, image: 2 * 5 * 7, call=lambda block: 3 * block,
+        extras={**references((16, 1, 10, 14), (16, 1, 10, 14)), "pose_video_latent": random(16, 3, 6, 8)},
+    ),
+    Family(
+        "Wan 2.2 S2V", "WAN22_S2V", {**WAN, "model_type": "s2v", "audio_dim": 16, "audio_inject_layers": [0, 3]},
+        (16, 3, 10, 14), (1, 2, 2), first=image_first, call=every_other,
+        extras={**reference(16, 1, 10, 14), "reference_motion": random(16, 19, 10, 14)},
+    ),
+    Family(
+        "Wan 2.2 Animate", "WAN22_Animate", {**WAN, "model_type": "animate", "in_dim": 36},
+        (16, 3, 10, 14), (1, 2, 2), first=image_first, call=lambda block: 3 * block, extras={
+            "pose_video_latent": random(16, 2, 10, 14), "clip_vision_output": VISION
+        },
     ),
     Family(
         "Wan 2.2 (5B)", "WAN22_T2V", {**WAN, "in_dim": 48, "out_dim": 48}, (48, 3, 9, 13), (1, 2, 2),
@@ -247,10 +413,29 @@ FAMILIES = [
         first=hunyuan_first,
     ),
     Family(
+        "HunyuanVideo 1.5", "HunyuanVideo15", HUNYUAN_VIDEO_15, (32, 3, 10, 14), (1, 2, 2),
+        call=lambda block: 2 + block, first=hunyuan_first, extras={
+            "clip_vision_output": SimpleNamespace(last_hidden_state=random(9, 16)),
+            "conditioning_byt5small": random(5, 1472),
+        },
+    ),
+    Family(
+        "HunyuanVideo 1.5 super-resolution", "HunyuanVideo15_SR_Distilled", {**HUNYUAN_VIDEO_15, "in_channels": 98},
+        (32, 3, 10, 14), (1, 2, 2), call=lambda block: 2 + block, first=hunyuan_first,
+    ),
+    Family(
         "LTX-Video", "LTXV",
         dict(image_model="ltxv", in_channels=128, cross_attention_dim=48, attention_head_dim=24, num_attention_heads=2,
              caption_channels=16, num_layers=6),
         (128, 3, 5, 7), (1, 1, 1), first=image_first, call=every_other, extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "LTX-2 (video alone)", "LTXAV", LTXAV, (128, 3, 5, 7), (1, 1, 1), first=image_first, call=every_other,
+        text_dim=2 * 48, extras={"attention_mask": ALL_TEXT},
+    ),
+    Family(
+        "LTX-2 (video and sound)", "LTXAV", LTXAV, (128, 3, 5, 7), (1, 1, 1), first=image_first,
+        call=lambda block: 6 * block, sound=(8, 9, 16), text_dim=2 * 48, extras={"attention_mask": ALL_TEXT},
     ),
     Family(
         "Cosmos 1", "CosmosT2V",
@@ -349,6 +534,20 @@ def _known(config, network, unet_config):
         return unet_config
     known = parameters.__dataclass_fields__ if is_dataclass(parameters) else inspect.signature(parameters).parameters
     return {name: value for name, value in unet_config.items() if name in {*known, "image_model", "dtype"}}
+
+
+def latent_of(*streams):
+    """A latent of one stream, or what the host packs several into."""
+    if len(streams) == 1:
+        return streams[0]
+    from comfy.nested_tensor import NestedTensor
+
+    return NestedTensor(streams)
+
+
+def empty_latent(family, batch):
+    streams = (family.latent, *([family.sound] if family.sound else ()))
+    return latent_of(*(torch.zeros(batch, *shape) for shape in streams))
 
 
 def conditioning(family, seed=0, batch=1):

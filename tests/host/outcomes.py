@@ -3,14 +3,13 @@
 import logging
 from functools import cache
 
-import torch
-from families import FAMILIES, build, conditioning
+from families import FAMILIES, build, conditioning, empty_latent
 from real_host import RealHost
 
 
-def sample(model, family, cfg, steps=2):
+def sample(model, family, cfg, steps=2, batch=None):
     positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
-    latent = torch.zeros(family.batch, *family.latent)
+    latent = empty_latent(family, batch or family.batch)
     return RealHost().sample(model, positive, negative, latent, cfg=cfg, steps=steps, scheduler="simple")
 
 
@@ -35,5 +34,11 @@ def outcome(family_name, guide):
         guided = sample(guide(model), family, cfg=4.0)
     finally:
         logger.removeHandler(heard)
-    neutral, plain = sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
-    return ("refused" if heard.messages else "guided"), heard.messages, guided, neutral, plain
+    latents = guided, sample(guide(model, scale=0), family, cfg=4.0), sample(model, family, cfg=4.0)
+    video = (streams(latent)[0] for latent in latents)
+    return ("refused" if heard.messages else "guided"), heard.messages, *video
+
+
+def streams(latent):
+    """The latents of a packed one: video, then sound."""
+    return latent.unbind() if getattr(latent, "is_nested", False) else [latent]

@@ -3,6 +3,7 @@
 import logging
 import sys
 
+import comfy.samplers
 import pytest
 import torch
 from by_hand import guide_noise
@@ -236,6 +237,111 @@ def test_between_the_steps_it_is_skipped_or_applied_again(host, advanced, model)
     assert relative_error(again, first_only) > CLOSE and relative_error(again, full) > CLOSE
 
 
+def test_reuse_adds_what_the_last_evaluated_step_added(host, advanced, model):
+    """Three steps: the reference guides the first and the third, and the second by what it added to the first."""
+    remembering, last = model.clone(), []
+    guided = guide_by_reference(model).model_options["sampler_post_cfg_function"][-1]
+
+    def post_cfg(args):
+        steps.append(args["sigma"])
+        if len(steps) % 2:
+            last[:] = [guided(args) - args["denoised"]]
+        return args["denoised"] + last[0]
+
+    steps = []
+    remembering.set_model_sampler_post_cfg_function(post_cfg)
+    ours = sample(host, advanced(model, apply_every=2, reuse=True), steps=3)
+    assert relative_error(ours, sample(host, remembering, steps=3)) < CLOSE
+
+
+class TwoLooks:
+    """A sampler of one step that evaluates the model at a few latents in turn and keeps what came of them."""
+
+    def __init__(self, *latents, sigmas=(5.0, 1.0)):
+        self.latents, self.sigmas, self.seen = latents, sigmas, []
+
+    def __call__(self, host, model):
+        def look(model, x, sigmas, extra_args=None, callback=None, disable=None, **more):
+            for latent, sigma in zip(self.latents, self.sigmas):
+                self.seen.append(model(latent, torch.full((latent.shape[0],), sigma), **extra_args))
+            return x
+
+        run = comfy.samplers.CFGGuider(model)
+        run.set_conds(host.conditioning(seed=1), host.conditioning(seed=2))
+        run.set_cfg(4.0)
+        start = torch.zeros_like(self.latents[0])
+        sigmas = torch.tensor([*self.sigmas, 0.0])
+        with torch.inference_mode():
+            run.sample(start, start, comfy.samplers.KSAMPLER(look), sigmas, disable_pbar=True)
+        return self.seen
+
+
+def noise(*size):
+    return torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(5))
+
+
+def test_reuse_has_nothing_for_a_latent_of_another_size_and_says_so(host, advanced, model, caplog):
+    small, large = noise(8, 8), noise(12, 16)
+    plain = TwoLooks(small, large)(host, model)
+    ours = TwoLooks(small, large)(host, advanced(model, apply_every=2, reuse=True))
+    assert not torch.equal(ours[0], plain[0]) and torch.equal(ours[1], plain[1])
+    assert caplog.text.count("the latent changed its size, and reuse has no guidance for the new one") == 1
+
+
+@pytest.mark.parametrize("mode, alike", [("self_attention", True), ("random", False)])
+def test_random_tokens_are_other_ones_in_every_evaluation(host, advanced, model, mode, alike):
+    x = noise(12, 16)
+    one, other = TwoLooks(x, x.clone(), sigmas=(5.0, 5.0))(host, advanced(model, mask_mode=mode))
+    assert torch.equal(one, other) == alike
+
+
+def test_steps_of_one_noise_level_at_the_start_of_the_window_are_guided(host, advanced, model):
+    """Samplers may stay at their first noise level for a step: every second level is guided, from the first on."""
+    calls, levels = Calls(advanced(model, apply_every=2)), (14.0, 14.0, 5.0, 1.0)
+    TwoLooks(*[noise(8, 8)] * 4, sigmas=levels)(host, calls.model)
+    assert calls.guided() == [14.0, 14.0, 1.0]
+
+
+# An answer that is not finite
+
+
+def broken_at(model, call):
+    """A clone whose re-run of this number answers the second sample of a batch with NaN."""
+    model, calls = model.clone(), []
+
+    def wrapper(apply_model, args):
+        out = apply_model(args["input"], args["timestep"], **args["c"]).clone()
+        if len(args["cond_or_uncond"]) == 1:
+            calls.append(1)
+            if len(calls) == call:
+                out[1] = float("nan")
+        return out
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
+def test_a_broken_step_of_a_sample_is_an_unguided_one(host, advanced, model, caplog):
+    """Two steps, the first re-run broken: the sample is guided in the second alone."""
+    how = {"batch": 2, "steps": 2, "scheduler": "simple"}
+    ours = sample(host, broken_at(advanced(model), call=1), **how)
+    assert torch.equal(ours[0], sample(host, advanced(model), **how)[0])
+    second = sample(host, advanced(model, start_percent=0.3), **how)[1]
+    assert torch.equal(ours[1], second) and not torch.equal(second, sample(host, model, **how)[1])
+    assert caplog.text.count("was not finite") == 1
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_a_broken_step_is_not_applied_again(host, advanced, model, caplog, reuse):
+    """Steps 1 and 3 are evaluated, and the first is broken: its sample stays unguided until the third."""
+    settings, how = {"apply_every": 2, "reuse": reuse}, {"batch": 2, "steps": 4, "scheduler": "simple"}
+    ours = sample(host, broken_at(advanced(model, **settings), call=1), **how)
+    assert torch.equal(ours[0], sample(host, advanced(model, **settings), **how)[0])
+    late = sample(host, advanced(model, start_percent=0.4, **settings), **how)[1]
+    assert torch.equal(ours[1], late) and ours.isfinite().all()
+    assert caplog.text.count("was not finite") == 1
+
+
 def test_reuse_survives_a_curve_that_begins_at_nothing(host, advanced, model):
     calls = Calls(advanced(model, apply_every=3, reuse=True, scale_curve="fade_in"))
     assert sample(host, calls.model, size=(8, 8), steps=6, scheduler="simple").isfinite().all()
@@ -322,6 +428,34 @@ def test_a_mask_of_any_size_guides_its_part(host, advanced, model, size):
     plain, ours = sample(host, model, steps=1), sample(host, advanced(model, mask=mask), steps=1)
     assert relative_error(ours[..., :6], plain[..., :6]) > 1e-4
     assert torch.equal(ours[..., 13:], plain[..., 13:])
+
+
+@pytest.mark.parametrize("mode", ["full", "partial", "norm_clamp"])
+def test_outside_the_mask_nothing_is_held_back_either(host, advanced, model, mode):
+    """The mask comes last: inside it is what rescale makes of the whole image, outside not a bit has changed."""
+    mask, rescaled = torch.zeros(12, 16), {"rescale": 0.8, "rescale_mode": mode, "scale": 3.0}
+    mask[:, :8] = 1
+    plain, whole, part = (
+        sample(host, one, steps=1)
+        for one in (model, advanced(model, **rescaled), advanced(model, mask=mask, **rescaled))
+    )
+    assert torch.equal(part[..., :8], whole[..., :8]) and torch.equal(part[..., 8:], plain[..., 8:])
+    assert not torch.equal(whole[..., 8:], plain[..., 8:])
+
+
+@pytest.mark.parametrize("mode", ["full", "partial"])
+def test_rescale_compares_with_the_prompts_own_prediction(host, advanced, model, mode):
+    def after_guidance(patched):
+        patched, seen = patched.clone(), {}
+        patched.set_model_sampler_post_cfg_function(lambda args: seen.update(args) or args["denoised"])
+        sample(host, patched, steps=1)
+        return seen["denoised"], seen["cond_denoised"]
+
+    (plain, cond), (guided, _) = after_guidance(model), after_guidance(advanced(model, scale=3.0))
+    ours, _ = after_guidance(advanced(model, scale=3.0, rescale=0.7, rescale_mode=mode))
+    guidance = guided - plain
+    held = cond.std() / (guided if mode == "full" else cond + guidance).std()
+    assert relative_error(ours - plain, (0.7 * held + 0.3) * guidance) < CLOSE
 
 
 def test_masks_of_a_batch_repeat_in_turn(host, advanced, model):

@@ -8,7 +8,7 @@ import comfy.samplers
 import pytest
 import torch
 from contract import ONE_STEP, WHOLE_RUN, latent, our_messages, prompts
-from other_nodes import GUIDERS, OTHERS, guider, node, sample_with
+from graphs import GUIDERS, OTHERS, ControlNet, guider, node, sample_with
 from reference import guide_by_reference, relative_error
 
 
@@ -60,25 +60,19 @@ def test_merged_tokens_off_the_middle(host, guide):
     assert torch.equal(one, other)
 
 
-def test_hypertile_in_the_middle_leaves_the_steps_unguided_with_one_warning(host, guide, caplog):
-    tiled = node("nodes_hypertile", "HyperTile", 32, 2, 10, False)(host.unet(channel_mult=(1, 1, 1), depth=(1, 1, 1)))
-    positive, negative = prompts(host)
-    ours = host.sample(guide(tiled), positive, negative, latent(32, 32), steps=3)
-    assert ours.isfinite().all()
-    plain = host.sample(tiled, positive, negative, latent(32, 32), steps=3)
-    messages = our_messages(caplog)
-    assert torch.equal(ours, plain) == bool(messages) and len(messages) <= 1
-
-
-def test_a_later_sampling_patch_changes_what_is_added_back(host, guide):
+@pytest.mark.parametrize("sag_first", [True, False])
+def test_a_later_sampling_patch_changes_what_is_added_back(host, guide, sag_first):
     """Flow noising scales the image by 1 - sigma: the share comes from the model as it is patched when it runs."""
-    flow = node("nodes_model_advanced", "ModelSamplingSD3", 3.0)
-    model = host.unet(prediction="flow")
+    flow, model = node("nodes_model_advanced", "ModelSamplingSD3", 3.0), host.unet()
     positive, negative = prompts(host)
-    for patched, expected in ((flow(guide(model)), flow(guide_by_reference(model))),):
-        how = {"scheduler": "simple", "cfg": 3.0}
-        ours = host.sample(patched, positive, negative, latent(12, 16), **how)
-        assert relative_error(ours, host.sample(expected, positive, negative, latent(12, 16), **how)) < WHOLE_RUN
+    ours, expected = (
+        host.sample(
+            flow(guidance(model)) if sag_first else guidance(flow(model)),
+            positive, negative, latent(12, 16), scheduler="simple", cfg=3.0,
+        )
+        for guidance in (guide, lambda model: guide_by_reference(model, flow=True))
+    )  # fmt: skip
+    assert relative_error(ours, expected) < WHOLE_RUN
 
 
 # ---- guiders
@@ -119,6 +113,25 @@ def test_a_guider_with_a_second_model_re_runs_the_negative_on_that_model(host, g
     assert ours.isfinite().all() and relative_error(ours, plain) > 1e-3
     main, second = chosen.model_patcher, chosen.uncond_model_patcher
     assert calls == [main, second, second]
+
+
+def test_a_guider_whose_second_model_alone_is_guided_says_so(host, guide, caplog):
+    """The first model's options lead the run: guidance of the second would be lost without a word."""
+    model, second = host.unet(), host.unet(seed=9)
+
+    def run(first, second):
+        chosen = guider("DualModelGuider", first, host)
+        chosen.uncond_model_patcher = second
+        return sample_with(chosen)
+
+    assert torch.equal(run(model, guide(second)), run(model, second))
+    assert len(our_messages(caplog)) == 1 and "does not run the guided model as its own" in our_messages(caplog)[0]
+    caplog.clear()
+    run(model, guide(second))
+    assert len(our_messages(caplog)) == 1  # once in every run
+    caplog.clear()
+    assert not torch.equal(run(guide(model), guide(second)), run(model, second))
+    assert our_messages(caplog) == []
 
 
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "dpmpp_2m_cfg_pp", "res_multistep_cfg_pp"])
@@ -177,13 +190,13 @@ def test_default_entries_fill_what_the_others_leave(host, guide, side):
     """The default entry weighs 1 minus the others, by the host's own rule."""
     mask = torch.zeros(1, 16, 24)
     mask[..., :10] = 0.8
-    mixed = host.conditioning(seed=3, mask=mask) + host.conditioning(seed=4, default=True)
+    mixed = host.conditioning(seed=4, default=True) + host.conditioning(seed=3, mask=mask)
     other = host.conditioning(seed=1)
     model = host.unet()
     positive, negative, cfg = (mixed, other, 1.0) if side == "positive" else (other, mixed, 2.0)
     ours = host.sample(guide(model), positive, negative, latent(16, 24), cfg=cfg, steps=1)
     # The same weights said explicitly.
-    rest = host.conditioning(seed=3, mask=mask) + host.conditioning(seed=4, mask=1 - mask)
+    rest = host.conditioning(seed=4, mask=1 - mask) + host.conditioning(seed=3, mask=mask)
     positive, negative = (rest, other) if side == "positive" else (other, rest)
     expected = host.sample(guide_by_reference(model), positive, negative, latent(16, 24), cfg=cfg, steps=1)
     assert relative_error(ours, expected) < ONE_STEP
@@ -210,50 +223,7 @@ def test_lora_hooks_on_the_prompts(host, guide):
 
 def test_a_control_net_is_asked_in_the_re_run_too(host, guide):
     asked = []
-
-    class Control:
-        """The few lines of ComfyUI's ControlBase that sampling needs."""
-
-        previous_controlnet = None
-
-        def __init__(self):
-            self.multigpu_clones = {}
-
-        def get_control(self, x, t, cond, batched_number, transformer_options=None):
-            asked.append(x.shape[0])
-            residual = 0.3 * torch.ones(x.shape[0], 64, x.shape[2] // 2, x.shape[3] // 2)
-            return {"middle": [residual], "output": [], "input": []}
-
-        def pre_run(self, *args):
-            pass
-
-        def cleanup(self):
-            pass
-
-        def copy(self):
-            return self
-
-        def get_models(self):
-            return []
-
-        def get_models_only_self(self):
-            return []
-
-        def inference_memory_requirements(self, dtype):
-            return 0
-
-        def get_extra_hooks(self):
-            return []
-
-        def get_instance_for_device(self, device):
-            return self
-
-        def __getattr__(self, name):
-            if name == "extra_hooks":
-                return None
-            raise AttributeError(name)
-
-    control = Control()
+    control = ControlNet(asked)
     positive, negative = (host.conditioning(seed=s, control=control) for s in (1, 2))
     conditioned(host, guide, positive, negative, steps=1, tolerance=ONE_STEP)
     assert asked.count(2) == 3  # the three runs' main passes; the rest are re-runs
@@ -313,6 +283,35 @@ def test_image_prompts_of_the_ip_adapter_kind_see_the_negative_as_the_negative(h
     positive, negative = prompts(host)
     conditioned(host, guide, positive, negative, model=model)
     assert set(seen) == {(1, 0), (1,)}
+
+
+@pytest.mark.parametrize("branch, place", [("unconditional", 1), ("conditional", 0)])
+def test_every_entry_is_read_under_its_own_attention_mask(host, advanced, branch, place):
+    """Both branches share a batch, and each hides other tokens: what is hidden receives nothing."""
+    model, hidden, maps = host.unet().clone(), {0: slice(0, 5), 1: slice(5, 12)}, []
+    attn1 = model.model.diffusion_model.middle_block[1].transformer_blocks[0].attn1
+    real = attn1.forward
+
+    def forward(x, transformer_options, **kwargs):
+        sides = transformer_options["cond_or_uncond"]
+        mask = x.new_zeros(len(sides), x.shape[0] // len(sides), x.shape[1], x.shape[1])
+        for row, side in enumerate(sides):
+            mask[row, ..., hidden[side]] = -torch.inf
+        return real(x, transformer_options=transformer_options, mask=mask.flatten(0, 1), **kwargs)
+
+    def post_cfg(args):
+        evaluation = args["model_options"]["transformer_options"]["self_attention_guidance_evaluation"]
+        maps.extend(evaluation.find(args["input"]).maps.values())
+        return args["denoised"]
+
+    attn1.forward = forward
+    guided = advanced(model, branch=branch)
+    guided.set_model_sampler_post_cfg_function(post_cfg)
+    assert host.sample(guided, *prompts(host), latent(12, 16, batch=3), steps=1).isfinite().all()
+    (recorded,) = maps
+    nothing = torch.zeros(3, 48, dtype=torch.bool)
+    nothing[:, hidden[place]] = True
+    assert torch.equal(recorded.received == 0, nothing)
 
 
 def test_inpainting_models_of_nine_channels(host, guide):
@@ -378,7 +377,7 @@ def test_step_caches(host, guide, caplog, cache, sag_first):
             assert relative_error(ours, expected) < WHOLE_RUN
             assert our_messages(caplog) == []
     messages = our_messages(caplog)
-    assert len(messages) == (cache == "EasyCache") and all("was not seen" in message for message in messages)
+    assert len(messages) == (cache == "EasyCache") and all("was not called" in message for message in messages)
 
 
 def test_two_devices_may_record_at_once(host, guide):
@@ -422,28 +421,6 @@ def test_a_caller_that_cuts_the_latent_into_tiles_leaves_the_steps_unguided_with
     plain = host.sample(model, positive, negative, latent(12, 16), steps=3)
     assert torch.equal(host.sample(guide(model), positive, negative, latent(12, 16), steps=3), plain)
     assert len(our_messages(caplog)) == 1 and "parts of the latent" in our_messages(caplog)[0]
-
-
-def test_context_windows_over_frames_are_guided(host, guide, caplog):
-    import inspect
-
-    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-    from families import FAMILIES, build, conditioning
-
-    newer = (
-        {"freenoise": False} if "freenoise" in inspect.signature(ContextWindowsManualNode.execute).parameters else {}
-    )
-    windows = node(
-        "nodes_context_windows", "ContextWindowsManualNode", 3, 1, "standard_static", 1, False, "flat", 2, **newer
-    )
-    family = next(family for family in FAMILIES if family.name == "Wan 2.1 text to video")
-    model, (channels, _, *size) = build(family), family.latent
-    positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
-    start = torch.zeros(1, channels, 7, *size)
-    how = {"steps": 2, "scheduler": "simple", "cfg": 3.0}
-    plain = host.sample(windows(model), positive, negative, start, **how)
-    assert relative_error(host.sample(guide(windows(model)), positive, negative, start, **how), plain) > 1e-3
-    assert our_messages(caplog) == []
 
 
 def test_unloading_the_model_between_steps(host, guide):

@@ -6,8 +6,8 @@ import comfy.sample
 import pytest
 import torch
 from attention_calls import attention_calls, received_by_brute_force
-from families import FAMILIES, available, build, conditioning
-from outcomes import outcome, sample
+from families import FAMILIES, available, build, conditioning, latent_of
+from outcomes import outcome, sample, streams
 from real_host import RealHost
 
 HERE = [family for family in FAMILIES if available(family)]
@@ -45,7 +45,18 @@ def test_a_family_is_guided_or_refused_with_one_warning_that_names_it(family, gu
         assert (guided - plain).abs().max() > 1e-3 * plain.abs().max()
     else:
         assert len(messages) == 1 and type(build(family).model.diffusion_model).__name__ in messages[0]
+        assert "mask_mode global_blur" in messages[0]
         assert torch.equal(guided, plain)
+
+
+def test_what_a_refusal_advises_works(advanced, guide, caplog):
+    refused = [family for family in HERE if outcome(family.name, guide)[0] == "refused"]
+    caplog.clear()
+    for family in refused:
+        image = streams(sample(advanced(build(family), mask_mode="global_blur"), family, cfg=4.0))[0]
+        plain = outcome(family.name, guide)[-1]
+        assert image.isfinite().all() and (image - plain).abs().max() > 1e-3 * plain.abs().max()
+    assert not [record for record in caplog.records if record.name == "self-attention-guidance"]
 
 
 def test_scale_0_changes_no_bit(family, guide):
@@ -59,12 +70,12 @@ def test_the_recorded_map_is_that_of_the_q_and_k_that_the_model_used(guided_fami
     image = math.prod(family.grid)
     guided, seen = spied(guide(model))
     with attention_calls(model.model.diffusion_model) as passes:
-        assert sample(guided, family, cfg, steps=1).isfinite().all()
+        assert all(stream.isfinite().all() for stream in streams(sample(guided, family, cfg, steps=1)))
     (here,) = seen
     assert {block for _, block, _ in here.maps} == set(family.chosen)
     assert len({key for key, _, _ in here.maps}) == 1
     # One more evaluation than without guidance, of the guided branch alone.
-    assert len(passes) == (2 if cfg == 1 or len(passes[0][0].q) == 2 * family.batch else 3)
+    assert len(passes) == (2 if cfg == 1 or len(passes[0][family.call(0)].q) == 2 * family.batch else 3)
     for ((uuid, _), block, _), recorded in here.maps.items():
         calls = [calls[family.chosen[block]] for calls in passes if uuid in calls[family.chosen[block]].uuids]
         assert len(calls) == 1
@@ -81,7 +92,9 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
     if family.mixes:
         pytest.skip("convolutions spread the patch before the first attention")
     place = (*(min(1, frames - 1) for frames in family.grid[:-2]), 1, family.grid[-1] - 2)  # (t, row, column)
-    noise = torch.randn(1, *family.latent, generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, *family.latent, generator=random)
+    sound = [torch.randn(1, *family.sound, generator=random)] if family.sound else []
     changed = noise.clone()
     changed[(..., *(slice(at * side, (at + 1) * side) for at, side in zip(place, family.patch)))] *= -3
 
@@ -89,7 +102,7 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
     keys = []
     for latent in (noise, changed):
         with attention_calls(model.model.diffusion_model) as passes:
-            one_step(model, family, latent)
+            one_step(model, family, latent_of(latent, *sound))
         keys.append(passes[0][family.call(0)].k)
     difference = (keys[0] - keys[1]).square().sum(-1)
     token = int((difference.sum(1) if difference.ndim == 3 else difference)[0].argmax())
@@ -103,7 +116,7 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
 
     guided, seen = spied(guide(model))
     with attention_calls(model.model.diffusion_model, look_at_token):
-        one_step(guided, family, noise)
+        one_step(guided, family, latent_of(noise, *sound))
     assert len(seen[0].maps) == len(family.chosen)
     for recorded in seen[0].maps.values():
         peak = torch.unravel_index(recorded.received[0].argmax(), recorded.grid)
@@ -113,9 +126,21 @@ def test_what_the_model_sees_at_a_place_is_recorded_at_that_place(guided_family,
 
 def one_step(model, family, noise):
     positive = conditioning(family, seed=1)
-    comfy.sample.sample(
-        model, noise, 1, 1.0, "euler", "simple", positive, positive, torch.zeros_like(noise), disable_pbar=True
+    empty = latent_of(*(torch.zeros_like(stream) for stream in streams(noise)))
+    comfy.sample.sample(model, noise, 1, 1.0, "euler", "simple", positive, positive, empty, disable_pbar=True)
+
+
+def test_the_sound_that_is_packed_with_a_video_stays_as_it_is(guide):
+    """In one step bit for bit; the next step hears it with the guided video beside it."""
+    family = next((family for family in HERE if family.sound), None)
+    if family is None:
+        pytest.skip("this host packs no sound with a video")
+    model = build(family)
+    (video, sound), (plain_video, plain_sound) = (
+        streams(sample(m, family, cfg=4.0, steps=1)) for m in (guide(model), model)
     )
+    assert torch.equal(sound, plain_sound)
+    assert (video - plain_video).abs().max() > 1e-3 * plain_video.abs().max()
 
 
 @pytest.mark.parametrize("name", ["Flux.1 dev", "Wan 2.1 text to video", "Kandinsky 5 video"])

@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 from contract import latent
-from other_nodes import GUIDERS, OTHERS, guider, sample_with
+from graphs import GUIDERS, OTHERS, guider, sample_with
 
 GRAPHS = int(os.environ.get("SAG_FUZZ", "16"))
 FIRST = int(os.environ.get("SAG_FUZZ_SEED", "0"))

@@ -118,7 +118,7 @@ def test_every_language_and_the_help_page_name_the_words_of_the_demo_model():
         assert ", ".join(COLOURS) in text and ", ".join(OBJECTS) in text
 
 
-def test_the_advanced_node_shows_everyday_inputs_first_and_takes_the_mask_last(node_classes):
+def test_the_advanced_node_marks_the_inputs_for_experts_and_takes_the_mask_last(node_classes):
     inputs, declared = node_classes[ADVANCED].define_schema().inputs, declarations()
     assert [i.id for i in inputs] == ["model", *declared, "mask"]
     marked = [i.id for i in inputs if getattr(i, "advanced", None)]

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from contract import our_messages
+from families import FAMILIES, build
+from outcomes import sample as sample_family
 
 ADVANCED = "SAGSelfAttentionGuidanceAdvanced"
 PREVIEW = "SAGMaskPreview"
@@ -202,6 +204,19 @@ def test_styles_draw_a_video_and_an_image_that_is_not_square(host, traced, shown
         assert pictures.ndim == 4 and masks.shape == (2, 128, 192)
         again, _ = shown(trace=trace, after=image, style=style, step="last")
         assert again.equal(pictures), "an IMAGE at 'after' is drawn on as well"
+
+
+def test_a_video_is_recorded_and_shown_frame_by_frame(traced, shown, node_classes):
+    family = next(family for family in FAMILIES if family.name == "Wan 2.1 text to video")
+    frames, height, width = family.latent[1:]
+    model, trace = traced(build(family))
+    latent = sample_family(model, family, 4.0, steps=2)
+    assert [step.mask.shape for step in trace.run.guided] == [(family.batch, frames, height, width)] * 2
+    video = torch.rand(family.batch * (4 * (frames - 1) + 1), 8 * height, 8 * width, 3)
+    for style, count in (("heat map", frames), ("overlay", frames), ("contact sheet", 1)):
+        pictures, masks = shown(trace=trace, after={"samples": latent}, image=video, style=style, step="last")
+        assert len(pictures) == family.batch * count
+        assert masks.shape == (family.batch * frames, 8 * height, 8 * width)
 
 
 # --- where we are in a prompt ---

@@ -27,23 +27,27 @@ class NetworkCall:
         arguments: what it is given beside the latent: reference images and the like.
         seen: attention calls so far.
         located: those of them that the layout knew as a block's self-attention.
+        last: the number of the last of these among those seen.
     """
 
     def __init__(
-        self, layout: "Layout", network: nn.Module, latent_size: tuple[int, ...], arguments: Mapping[str, Any]
+        self, layout: "Layout", network: Network, latent_size: tuple[int, ...], arguments: Mapping[str, Any]
     ) -> None:
         self.network = network
         self.latent_size = latent_size
         self.arguments = arguments
         self.seen = 0
         self.located = 0
+        self.last: Optional[int] = None
         self._layout = layout
 
     def next(self, q: Tensor, k: Tensor, transformer_options: Mapping[str, Any]) -> Optional[Tokens]:
         """Take note of the next attention call: its tokens, None if it is not the self-attention of a block."""
         tokens = self._layout.locate(self, q, k, transformer_options)
+        if tokens is not None:
+            self.located += 1
+            self.last = self.seen
         self.seen += 1
-        self.located += tokens is not None
         return tokens
 
 

@@ -1,7 +1,9 @@
-"""ComfyUI's own nodes and guiders that may stand in a graph beside guidance."""
+"""What may stand in a graph beside guidance: ComfyUI's own nodes, its guiders, a ControlNet."""
 
 import importlib
+import inspect
 
+import comfy.controlnet
 import comfy.samplers
 import pytest
 import torch
@@ -50,7 +52,6 @@ OTHERS = {
 
 
 def sample_with(guider, size=(12, 16), steps=2, sampler="euler"):
-    """Sample an empty latent with a guider."""
     sigmas = comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "normal", steps)
     start = latent(*size)
     noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(7))
@@ -59,7 +60,6 @@ def sample_with(guider, size=(12, 16), steps=2, sampler="euler"):
 
 
 def guider(kind, model, host):
-    """One of ComfyUI's guiders for this model, by name; skips where this version does not have it."""
     from comfy_extras import nodes_custom_sampler as custom
     from comfy_extras.nodes_perpneg import Guider_PerpNeg
 
@@ -91,3 +91,29 @@ def guider(kind, model, host):
 GUIDERS = [
     "CFGGuider", "BasicGuider", "DualCFGGuider", "DualCFGGuider nested", "DualCFGGuider at 1", "PerpNegGuider",
 ]  # fmt: skip
+
+
+def windows(length, overlap, schedule="standard_static", fuse="flat", dim=2, loop=False, stride=1, **newer):
+    """ComfyUI's node of context windows, with what newer hosts have beside it off unless asked for."""
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    known = inspect.signature(ContextWindowsManualNode.execute).parameters
+    if not set(newer) <= set(known):
+        return lambda model: pytest.skip(f"the context windows of this ComfyUI have no {', '.join(newer)}")
+    newer = {**{name: False for name in ("freenoise", "causal_window_fix") if name in known}, **newer}
+    return node(
+        "nodes_context_windows", "ContextWindowsManualNode", length, overlap, schedule, stride, loop, fuse, dim, **newer
+    )
+
+
+class ControlNet(comfy.controlnet.ControlBase):
+    """A ControlNet without a network: it adds `strength(sigma)` to the middle block's features, 64 channels wide."""
+
+    def __init__(self, asked=None, strength=lambda sigma: 0.3):
+        super().__init__()
+        self.asked, self.strength_at = [] if asked is None else asked, strength
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        self.asked.append(x_noisy.shape[0])
+        features = torch.ones(x_noisy.shape[0], 64, x_noisy.shape[2] // 2, x_noisy.shape[3] // 2)
+        return {"middle": [self.strength_at(t[0].item()) * features], "output": [], "input": []}
