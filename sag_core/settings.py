@@ -1,9 +1,10 @@
 """The choices a user makes: each declared once, with its default, its range or choices, and what it means."""
 
 from dataclasses import dataclass, field, fields
+from reprlib import repr as shown  # cut short: what came may be a megabyte of text
 from typing import Any, NamedTuple, Optional
 
-from .checks import check_choice, check_number, shown
+from .checks import check_choice, check_number
 from .guidance import DIFFERENCES
 from .mask_modes import MASK_MODES
 from .rescale import RESCALE_MODES
