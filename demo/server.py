@@ -21,9 +21,10 @@ UNUSED = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "bui
 class Server(Client):
     """A ComfyUI that `serve` started; every failure comes with the end of its log."""
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen, port: int, base: Path, log: Path) -> None:
         super().__init__(f"http://127.0.0.1:{port}")
         self.process = process
+        self.base = base
         self.log = log
 
     def wait_until_ready(self) -> None:
@@ -51,21 +52,24 @@ class Server(Client):
 
 
 @contextmanager
-def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()) -> "Iterator[Server]":
+def serve(
+    comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = (), pack: Path = PACK
+) -> "Iterator[Server]":
     """Start ComfyUI, and stop it at the end.
 
     Args:
         comfyui: the folder with ComfyUI's main.py.
         python: the interpreter that ComfyUI runs with.
         base: an existing folder that takes the place of ComfyUI's own for models, custom nodes and output. A copy of
-            this pack becomes the only custom node there.
+            the pack is added to the custom nodes there.
         options: further ones of ComfyUI's command line.
+        pack: the folder of the pack.
 
     Raises:
         RuntimeError: it does not start; the message holds the end of its log.
     """
     # A copy, not a link: links need rights that an ordinary account on Windows lacks.
-    shutil.copytree(PACK, base / "custom_nodes" / "self-attention-guidance", ignore=UNUSED)
+    shutil.copytree(pack, base / "custom_nodes" / "self-attention-guidance", ignore=UNUSED)
     for folder in ("models", "input", "output", "temp", "user"):
         (base / folder).mkdir(exist_ok=True)
     with socket.socket() as probe:
@@ -94,7 +98,7 @@ def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()
             stderr=subprocess.STDOUT,
         )
     try:
-        server = Server(process, port, log)
+        server = Server(process, port, base, log)
         server.wait_until_ready()
         yield server
     finally:
