@@ -96,7 +96,7 @@ def draw(args: argparse.Namespace):
         f"the paper's {args.scale:g}\n(noise difference)": guided["noise"],
         "what that changed\n(4 x; grey: nothing)\n": change(without, guided["noise"], 4),
     }
-    if masks:  # scale or blur 0 blurs nothing
+    if args.scale and args.blur_sigma:  # else nothing is blurred
         columns["where it blurs\n(bright: often)"] = lit_by(without, [mask.cpu() for mask in masks])
     cfg = f", CFG {args.cfg:g}" if args.cfg != 1 else ""
     what = f'"{args.prompt}"' if args.prompt else "no prompt"

@@ -26,27 +26,23 @@ def lines() -> "list[Line]":
     plain = [Line(), Line(prompted=True)]
     free = [Line("SAG, image", scale) for scale in (0.5, 1, 2)]
     free += [Line("unsharp mask", scale) for scale in (0.1, 0.25, 0.5)]
-    free += [Line("SAG, image", 1, start=start, end=end) for start, end in ((0, 0.5), (0, 0.8), (0.2, 0.8), (0.5, 1))]
-    free += [Line("SAG, image", 2, end=end) for end in (0.5, 0.8)]
-    free += [Line("SAG, noise", scale, blur) for blur in (1, 3) for scale in (0.3, 1)] + [Line("SAG, noise", -0.5)]
-    free += [Line("SAG, image", scale, blur) for blur in (2, 3) for scale in (0.5, 1)]
-    free += [Line("unsharp mask", scale, end=0.8) for scale in (0.25, 0.5, 1)]
-    free += [Line("SAG, image, random mask", scale) for scale in (1, 2)]
+    free += [Line("SAG, image", scale, end=end) for scale, end in ((1, 0.5), (1, 0.8), (2, 0.8))]
+    free += [Line("SAG, noise", scale) for scale in (-0.5, 0.3, 1)]
+    free += [Line("SAG, noise", scale, 3) for scale in (0.3, 1)]
+    free += [Line("unsharp mask", scale, end=0.8) for scale in (0.5, 1)]
+    free += [Line("SAG, image", 1, 2), Line("SAG, image, random mask", 1)]
     free += [Line("SAG, image, everything blurred", scale) for scale in (0.5, 1)]
-    free += [Line("SAG, image, everything blurred", scale, end=0.8) for scale in (0.5, 1)]
     free += [Line(name, scale) for name in ("PAG", "SEG") for scale in (0.1, 0.3, 1)]
-    free += [Line("unsharp mask, certain", scale) for scale in (4, 16)]
-    free += [Line("last prediction", scale) for scale in (0.1, 0.3)]
-    free += [Line(f"SAG, image, {variant}", 1) for variant in ("soft mask", "up block", "threshold 1.3")]
-    free += [Line("SAG, noise, up block", 0.3, 3)]
-    free += [Line("SAG, image", 1, every=every) for every in (2, 3, 5)]
+    free += [Line("unsharp mask, certain", 8), Line("last prediction", 0.2)]
+    free += [Line(f"SAG, image, {variant}", 1) for variant in ("soft mask", "up block")]
+    free += [Line("SAG, image", 1, every=every) for every in (2, 3)]
     prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)]
     return plain + free + prompted
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--samples", type=int, default=256, help="pictures for each line")
+    parser.add_argument("--samples", type=int, default=192, help="pictures for each line")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the demo model")
     parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS)
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where pictures are kept")
