@@ -14,7 +14,7 @@ from demo import checkpoint
 from demo.engine import Engine
 from demo.prompts import COLOURS, OBJECTS
 
-from .guidances import FREE, Every, Strength, Within, guidance
+from .guidances import BLURRING, FREE, Every, Strength, Within, guidance
 
 BATCH = 32
 STEPS = 10
@@ -58,9 +58,9 @@ class Line:
     def title(self) -> str:
         parts = [f"CFG {self.cfg:g}"] * (self.cfg != 1)
         if self.guidance:
-            blur = f", blur {self.blur_sigma:g}" if "SAG" in self.guidance or "unsharp" in self.guidance else ""
+            blur = f", blur {self.blur_sigma:g}" if self.guidance.startswith(BLURRING) else ""
             window = f", from {self.start:g} to {self.end:g}" if (self.start, self.end) != (0, 1) else ""
-            every = f", every {self.every}th step" if self.every > 1 else ""
+            every = f", every {self.every} steps" if self.every > 1 else ""
             parts.append(f"{self.guidance} {self.scale:g}{blur}{window}{every}")
         title = " + ".join(parts) or "unguided"
         return title if self.steps == STEPS else f"{title}, {self.steps} steps"

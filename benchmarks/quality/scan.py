@@ -24,16 +24,21 @@ SEED = 100  # no repetition of the published table has it
 def lines() -> "list[Line]":
     """The unguided line first."""
     plain = [Line(), Line(prompted=True)]
-    free = [Line("SAG, image", scale) for scale in (0.5, 1, 2)]
-    free += [Line("unsharp mask", scale) for scale in (0.1, 0.25, 0.5)]
+    free = [Line("SAG, image", scale, blur) for blur in (1, 2, 3) for scale in (0.5, 1, 2)]
     free += [Line("SAG, image", scale, end=end) for scale, end in ((1, 0.5), (1, 0.8), (2, 0.8))]
+    windows = ((1, 0.0, 0.8), (2, 0.0, 0.8), (1, 0.0, 0.6), (2, 0.0, 0.4), (1, 0.2, 0.8), (2, 0.0, 0.2))
+    free += [Line("SAG, image", 1, 2, end=0.8)] + [Line("SAG, image", s, 3, start, end) for s, start, end in windows]
+    free += [Line("SAG, image, random mask", 1), Line("SAG, image, random mask", 1, 3, end=0.8)]
+    free += [Line("SAG, image, everything blurred", scale) for scale in (0.5, 1)]
+    free += [Line("SAG, image, everything blurred", 0.25, 3), Line("SAG, image, everything blurred", 0.5, 3, end=0.8)]
+    free += [Line("unsharp mask", scale) for scale in (0.1, 0.25, 0.5)]
+    free += [Line("unsharp mask", scale, blur) for blur in (2, 3) for scale in (0.1, 0.2)]
+    free += [Line("unsharp mask", scale, end=0.8) for scale in (0.5, 1)] + [Line("unsharp mask", 0.2, 3, end=0.8)]
     free += [Line("SAG, noise", scale) for scale in (-0.5, 0.3, 1)]
     free += [Line("SAG, noise", scale, 3) for scale in (0.3, 1)]
-    free += [Line("unsharp mask", scale, end=0.8) for scale in (0.5, 1)]
-    free += [Line("SAG, image", 1, 2), Line("SAG, image, random mask", 1)]
-    free += [Line("SAG, image, everything blurred", scale) for scale in (0.5, 1)]
-    free += [Line(name, scale) for name in ("PAG", "SEG") for scale in (0.1, 0.3, 1)]
-    free += [Line("unsharp mask, certain", 8), Line("last prediction", 0.2)]
+    free += [Line(name, scale) for name in ("PAG", "SEG") for scale in (0.3, 1, 2, 4)]
+    free += [Line("unsharp mask, certain", scale, blur) for scale, blur in ((4, 1), (8, 1), (4, 2), (1, 3))]
+    free += [Line("last prediction", 0.2)]
     free += [Line(f"SAG, image, {variant}", 1) for variant in ("soft mask", "up block")]
     free += [Line("SAG, image", 1, every=every) for every in (2, 3)]
     prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)]
@@ -61,7 +66,7 @@ def main() -> None:
 
 def row_of(row: dict) -> str:
     names = ("FD, faults", "precision, faults", "recall, faults", "coverage, faults", "spectrum, dB")
-    numbers = "".join(f"  {name.split(',')[0]} {row[name]:.3f}" for name in (*names, "sure of the object"))
+    numbers = "".join(f"  {name.split(',')[0]} {row[name]:.3f}" for name in names)
     ground = "prompt: " if row["prompted"] else ""
     return f"{ground + row['title']:48} strength {row['strength']:.4f}{numbers}"
 

@@ -9,7 +9,7 @@ from demo import checkpoint
 from demo.engine import Engine
 from demo.sheet import sheet
 
-from .guidances import NAMES, guidance
+from .guidances import BLURRING, NAMES, guidance
 from .lines import STEPS
 
 SCALES = {"SAG, noise": 0.75, "SAG, image": 1.0, "unsharp mask": 0.25, "PAG": 0.3}
@@ -38,7 +38,8 @@ def main() -> None:
     columns = {"unguided" if args.cfg == 1 else f"CFG {args.cfg:g}": engine.sample(noise, texts, **options)}
     for name, scale, blur in args.guidance or [(name, scale, 1.0) for name, scale in SCALES.items()]:
         with guidance(engine.unet, name, float(scale), float(blur)) as one:
-            title = f"{name}\n{float(scale):g}, blur {float(blur):g}"
+            wide = f", blur {float(blur):g}" if name.startswith(BLURRING) else ""
+            title = f"{name}\n{float(scale):g}{wide}"
             columns[title] = engine.sample(noise, texts, guidance=one, **options)
     prompt = f'"{args.prompt}"' if args.prompt else "no prompt"
     page = sheet(columns, f"{prompt}, seeds {args.seed} to {args.seed + args.rows - 1}, {args.steps} steps")
