@@ -1,7 +1,6 @@
 """One line of a table: how its pictures are drawn, and where they are kept."""
 
 import hashlib
-import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,6 +46,10 @@ class Line:
     prompted: bool = False
     steps: int = STEPS
 
+    def __post_init__(self) -> None:
+        for name in ("scale", "blur_sigma", "start", "end", "cfg"):  # 1 and 1.0 are one line
+            object.__setattr__(self, name, float(getattr(self, name)))
+
     @property
     def evaluations(self) -> int:
         """Passes through the network for a picture."""
@@ -71,6 +74,9 @@ class Line:
         return [f"{COLOURS[COLOURS_OF[i]]} {OBJECTS[OBJECTS_OF[i]]}" if self.prompted else "" for i in pairs]
 
 
+BEST = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # of those of scan.json that cost least
+
+
 class Studio:
     """Draws lines with the demo model, once: what was drawn is kept in a folder and read from there.
 
@@ -92,7 +98,7 @@ class Studio:
 
         The strength is the norm of the guidance's change over that of the prediction, the mean over all steps.
         """
-        name = hashlib.sha256(json.dumps(asdict(line), sort_keys=True).encode()).hexdigest()[:16]
+        name = hashlib.sha256(repr(sorted(asdict(line).items())).encode()).hexdigest()[:16]
         file = self._folder / f"{name}_{seed}_{count}.safetensors"
         if not file.exists():
             drawn = [self._batch(line, 1_000_000 * (seed + 1), start, count) for start in range(0, count, BATCH)]

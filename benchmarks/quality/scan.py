@@ -5,7 +5,7 @@ Writes scan.json, from which the lines of the published table were chosen.
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from demo import checkpoint
 from demo.data import pictures
 
 from .judge import REFERENCE
-from .lines import Line, Studio
+from .lines import BEST, Line, Studio
 from .measures import Judge
 
 FOLDER = Path(__file__).parent
@@ -41,7 +41,9 @@ def lines() -> "list[Line]":
     free += [Line("last prediction", 0.2)]
     free += [Line(f"SAG, image, {variant}", 1) for variant in ("soft mask", "up block")]
     free += [Line("SAG, image", 1, every=every) for every in (2, 3)]
-    prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)]
+    prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)] + [replace(BEST, prompted=True)]
+    prompted += [replace(BEST, scale=scale, cfg=1.5, prompted=True) for scale in (0.5, 1)]
+    prompted += [Line("SAG, noise", 0.3, 3, cfg=1.5, prompted=True)]
     return plain + free + prompted
 
 
