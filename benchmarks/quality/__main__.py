@@ -11,6 +11,7 @@ import platform
 import statistics
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Optional
 
 import torch
 from tqdm import tqdm
@@ -28,24 +29,22 @@ FOLDER = Path(__file__).parent
 FLOOR = "real pictures that it has not seen"
 
 
-def lines() -> "list[Line]":
-    """What the table shows: every guidance at the best of its scales in scan.json, and the controls of the best."""
-    free = [
-        Line(),
-        BEST,
-        Line("SAG, noise", 0.3, 3),
-        replace(BEST, guidance="SAG, image, random mask"),
-        replace(BEST, guidance="SAG, image, everything blurred", scale=0.5),
-        Line("unsharp mask", 0.2, 2),
-        Line("unsharp mask", 0.2, 3),
-        Line("PAG", 1),
-    ]
-    prompted = [
-        Line(prompted=True),
-        Line(cfg=1.5, prompted=True),
-        replace(BEST, scale=0.5, cfg=1.5, prompted=True),
-    ]
-    return free + prompted
+# Every guidance at the best of its scales in scan.json, and the controls of the best.
+LINES = [
+    Line(),
+    BEST,
+    Line("SAG, noise", 0.3, 3),
+    replace(BEST, guidance="SAG, image, random mask"),
+    replace(BEST, guidance="SAG, image, everything blurred", scale=0.5),
+    Line("unsharp mask", 0.2, 2),  # at its best it is as strong as BEST
+]
+ONCE = [  # in the first repetition only
+    Line("PAG", 1),
+    Line("SEG", 4),
+    Line(prompted=True),
+    Line(cfg=1.5, prompted=True),
+    replace(BEST, scale=0.5, cfg=1.5, prompted=True),
+]
 
 
 def main() -> None:
@@ -58,16 +57,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for results.json and results.png")
     args = parser.parse_args()
     studio = Studio(args.weights, args.cache, getattr(torch, args.dtype))
-    wanted, seeds = lines(), range(args.seeds)
+    jobs = [(seed, line) for seed in range(args.seeds) for line in LINES + ONCE * (seed == 0)]
     drawn, strengths = {}, {}
-    with tqdm(total=sum(line.evaluations for line in wanted) * args.seeds * args.samples, unit="evaluation") as bar:
-        for seed in seeds:
-            for line in wanted:
-                bar.set_description(line.title)
-                images, strength = studio.draw(line, seed, args.samples)
-                drawn.setdefault(line, []).append(images)
-                strengths.setdefault(line, []).append(strength)
-                bar.update(line.evaluations * args.samples)
+    with tqdm(total=sum(line.evaluations for _, line in jobs) * args.samples, unit="evaluation") as bar:
+        for seed, line in jobs:
+            bar.set_description(line.title)
+            images, strength = studio.draw(line, seed, args.samples)
+            drawn.setdefault(line, []).append(images)
+            strengths.setdefault(line, []).append(strength)
+            bar.update(line.evaluations * args.samples)
 
     judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, ["faults"])
     fresh = pictures(args.seeds * args.samples, 32, args.cache / "pictures", first_chunk=HELD_OUT).images
@@ -77,15 +75,15 @@ def main() -> None:
         # Prompts go through all pairs in turn, which lowers every distance, so the floor has to have the same pairs.
         True: [
             render(OBJECTS_OF[pairs], COLOURS_OF[pairs], 32, torch.Generator().manual_seed(2_000_003 + seed))
-            for seed in seeds
+            for seed in range(args.seeds)
         ],
     }
     classifier = features.load("faults")
     rows = []
     for prompted, sets in floors.items():
         rows.append({"title": FLOOR, "prompted": prompted, **summary([judge(images) for images in sets])})
-    values = {line: [judge(images) for images in drawn[line]] for line in tqdm(wanted, desc="comparing")}
-    for line in wanted:
+    values = {line: [judge(images) for images in drawn[line]] for line in tqdm(LINES + ONCE, desc="comparing")}
+    for line in LINES + ONCE:
         plain = values[Line(prompted=line.prompted)]
         for one, other in zip(values[line], plain):  # from the same noise: the change is known better than the value
             one["change of FD"] = one["FD, faults"] / other["FD, faults"] - 1
@@ -114,11 +112,11 @@ def main() -> None:
 
 
 def summary(repeated: "list[dict[str, float]]") -> "dict[str, dict[str, float]]":
-    """Mean and standard deviation of every number over the repetitions."""
+    """Mean and standard deviation (none of a single one) of every number over the repetitions."""
     return {
         name: {
             "mean": statistics.mean(values[name] for values in repeated),
-            "sd": statistics.stdev(values[name] for values in repeated) if len(repeated) > 1 else 0.0,
+            "sd": statistics.stdev(values[name] for values in repeated) if len(repeated) > 1 else None,
         }
         for name in repeated[0]
     }
@@ -134,7 +132,8 @@ def table(result: dict) -> str:
         "coverage": ("coverage, faults", "{:.3f}"),
         "spectrum, dB": ("spectrum, dB", "{:.2f}"),
     }
-    lines = [f"{result['seeds']} x {result['samples']} pictures a line, {result['steps']} steps, {result['dtype']}"]
+    drawn = f"{result['samples']} pictures, {result['seeds']} times where a spread is given"
+    lines = [f"{drawn}; {result['steps']} steps of DDIM, drawn in {result['dtype']} on the {result['device']}"]
     for prompted in (False, True):
         shown = {**columns, "as prompted": ("as prompted", "{:.1%}")} if prompted else columns
         head = ["With a prompt" if prompted else "Without a prompt", "evaluations", "strength", *shown]
@@ -142,11 +141,16 @@ def table(result: dict) -> str:
         for row in result["lines"]:
             if row["prompted"] == prompted:
                 cells = [row["title"], str(row.get("evaluations", "")), f"{row.get('strength', 0):.2%}"]
-                for name, form in shown.values():
-                    number = row.get(name)
-                    cells.append(number and f"{form.format(number['mean'])} ± {form.format(number['sd']).lstrip('+')}")
-                lines.append("| " + " | ".join(cell or "" for cell in cells) + " |")
+                cells += [cell(row.get(name), form) for name, form in shown.values()]
+                lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def cell(number: "Optional[dict[str, float]]", form: str) -> str:
+    """A mean, and the standard deviation where there is one."""
+    if number is None:
+        return ""
+    return form.format(number["mean"]) + ("" if number["sd"] is None else f" ± {form.format(number['sd']).lstrip('+')}")
 
 
 if __name__ == "__main__":

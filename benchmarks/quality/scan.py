@@ -36,7 +36,7 @@ def lines() -> "list[Line]":
     free += [Line("unsharp mask", scale, end=0.8) for scale in (0.5, 1)] + [Line("unsharp mask", 0.2, 3, end=0.8)]
     free += [Line("SAG, noise", scale) for scale in (-0.5, 0.3, 1)]
     free += [Line("SAG, noise", scale, 3) for scale in (0.3, 1)]
-    free += [Line(name, scale) for name in ("PAG", "SEG") for scale in (0.3, 1, 2, 4)]
+    free += [Line(name, scale) for name in ("PAG", "SEG") for scale in (0.3, 1, 2, 4)] + [Line("SEG", 8)]
     free += [Line("unsharp mask, certain", scale, blur) for scale, blur in ((4, 1), (8, 1), (4, 2), (1, 3))]
     free += [Line("last prediction", 0.2)]
     free += [Line(f"SAG, image, {variant}", 1) for variant in ("soft mask", "up block")]
