@@ -44,7 +44,7 @@ def known_words(text: str) -> str:
 def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.split("\n")[0])
     words = f"one of {', '.join(prompts.COLOURS)}, and one of {', '.join(prompts.OBJECTS)}; either may be left out"
-    parser.add_argument("--prompt", type=known_words, default="a red mushroom", help=words)
+    parser.add_argument("--prompt", type=known_words, default="", help=words)
     parser.add_argument("--seed", type=number(int, 0, 2**63 - 1 - ROWS), default=0, help="of the first row")
     parser.add_argument("--scale", type=number(float, -2, 5), default=SHARPER["scale"], help="of the guidance")
     parser.add_argument(
@@ -53,7 +53,7 @@ def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg", type=number(float, 1, 30), default=1.0, help="of classifier-free guidance; 1 is without"
     )
-    parser.add_argument("--steps", type=number(int, 1, 1000), default=20)
+    parser.add_argument("--steps", type=number(int, 1, 1000), default=10)
     parser.add_argument("--out", type=Path, default=Path("sag_demo.png"), help="the picture to write (.png or .jpg)")
     parser.add_argument(
         "--comfyui",
@@ -103,9 +103,14 @@ def draw(args: argparse.Namespace):
     }
     if masks and args.scale and args.blur_sigma:  # else nothing is blurred
         columns["where it blurs\n(bright: often)"] = lit_by(without, [mask.cpu() for mask in masks])
+    return sheet(columns, f"{described(args)}, seeds {args.seed} to {args.seed + ROWS - 1}")
+
+
+def described(args: argparse.Namespace) -> str:
+    """What is drawn, for the title."""
     cfg = f", CFG {args.cfg:g}" if args.cfg != 1 else ""
-    what = f'"{args.prompt}"' if args.prompt else "no prompt"
-    return sheet(columns, f"{what}, seeds {args.seed} to {args.seed + ROWS - 1}, {args.steps} steps of DDIM{cfg}")
+    prompt = f'"{args.prompt}"' if args.prompt else "no prompt"
+    return f"{prompt}, {args.steps} steps of DDIM{cfg}"
 
 
 def draw_in_comfyui(args: argparse.Namespace):
@@ -122,8 +127,8 @@ def draw_in_comfyui(args: argparse.Namespace):
     values = {name: getattr(args, name) for name in names}
     files = pictures_with_and_without(args.comfyui.resolve(), python.absolute(), **values)
     without, guided = ([Image.open(io.BytesIO(file)).convert("RGB") for file in column] for column in files)
-    columns = {"without\nguidance": without, f"guided {args.scale:g}\n(image difference)": guided}
-    return sheet(columns, f'ComfyUI: "{args.prompt}", seed {args.seed}, {args.steps} steps')
+    columns = {"without\nguidance": without, f"guided: sharper\n(image, {args.scale:g})": guided}
+    return sheet(columns, f"in ComfyUI: {described(args)}, seed {args.seed}")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from demo.sheet import sheet
 from .guidances import BLURRING, NAMES, guidance
 from .lines import STEPS
 
-SCALES = {"SAG, noise": 0.75, "SAG, image": 1.0, "unsharp mask": 0.25, "PAG": 0.3}
+COLUMNS = [("SAG, image", 1, 3), ("SAG, noise", 0.75, 1), ("unsharp mask", 0.2, 2), ("PAG", 1, 0), ("SEG", 4, 0)]
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     noise, texts = engine.noise(args.seed, args.rows), [args.prompt] * args.rows
     options = {"steps": args.steps, "cfg": args.cfg}
     columns = {"unguided" if args.cfg == 1 else f"CFG {args.cfg:g}": engine.sample(noise, texts, **options)}
-    for name, scale, blur in args.guidance or [(name, scale, 1.0) for name, scale in SCALES.items()]:
+    for name, scale, blur in args.guidance or COLUMNS:
         with guidance(engine.unet, name, float(scale), float(blur)) as one:
             wide = f", blur {float(blur):g}" if name.startswith(BLURRING) else ""
             title = f"{name}\n{float(scale):g}{wide}"
