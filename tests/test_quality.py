@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # last, so that nothing of ComfyUI's is hidden
 
 from benchmarks.quality import faults, features, guidances, judge, metrics, scan, short  # noqa: E402
-from benchmarks.quality.__main__ import LINES, ONCE  # noqa: E402
-from benchmarks.quality.lines import COLOURS_OF, OBJECTS_OF, Line, Studio  # noqa: E402
+from benchmarks.quality.lines import COLOURS_OF, LINES, OBJECTS_OF, ONCE, Line, Studio  # noqa: E402
 from demo import checkpoint, scenes  # noqa: E402
 from demo.engine import Engine, Step  # noqa: E402
 from sag_core import gaussian_blur  # noqa: E402

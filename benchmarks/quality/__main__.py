@@ -9,7 +9,7 @@ import argparse
 import json
 import platform
 import statistics
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Optional
 
@@ -22,29 +22,11 @@ from demo.scenes import render
 
 from . import features, plot
 from .judge import HELD_OUT, REFERENCE
-from .lines import BEST, COLOURS_OF, OBJECTS_OF, STEPS, Line, Studio
+from .lines import COLOURS_OF, LINES, OBJECTS_OF, ONCE, STEPS, Line, Studio
 from .measures import Judge
 
 FOLDER = Path(__file__).parent
 FLOOR = "real pictures that it has not seen"
-
-
-# Every guidance at the best of its scales in scan.json, and the controls of the best.
-LINES = [
-    Line(),
-    BEST,
-    Line("SAG, noise", 0.3, 3),
-    replace(BEST, guidance="SAG, image, random mask"),
-    replace(BEST, guidance="SAG, image, everything blurred", scale=0.5),
-    Line("unsharp mask", 0.2, 2),  # at its best it is as strong as BEST
-]
-ONCE = [  # in the first repetition only
-    Line("PAG", 1),
-    Line("SEG", 4),
-    Line(prompted=True),
-    Line(cfg=1.5, prompted=True),
-    replace(BEST, scale=0.5, cfg=1.5, prompted=True),
-]
 
 
 def main() -> None:

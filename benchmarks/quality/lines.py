@@ -2,7 +2,7 @@
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -75,6 +75,23 @@ class Line:
 
 
 BEST = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # of those of scan.json that cost least
+
+# The published table: every guidance at the best of its scales in scan.json, and the controls of the best.
+LINES = [
+    Line(),
+    BEST,
+    Line("SAG, noise", 0.3, 3),
+    replace(BEST, guidance="SAG, image, random mask"),
+    replace(BEST, guidance="SAG, image, everything blurred", scale=0.5),
+    Line("unsharp mask", 0.2, 2),  # at its best it is as strong as BEST
+]
+ONCE = [  # in the first repetition only
+    Line("PAG", 1),
+    Line("SEG", 4),
+    Line(prompted=True),
+    Line(cfg=1.5, prompted=True),
+    replace(BEST, scale=0.5, cfg=1.5, prompted=True),
+]
 
 
 class Studio:

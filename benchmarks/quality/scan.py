@@ -58,19 +58,21 @@ def main() -> None:
     studio = Studio(args.weights, args.cache, getattr(torch, args.dtype))
     judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, ("faults",))
     rows = []
+    print("| | evaluations | strength | FD | recall | coverage | spectrum, dB |\n" + "| --- " * 7 + "|")
     for line in lines():
         images, strength = studio.draw(line, SEED, args.samples)
-        rows.append({**asdict(line), "title": line.title, "strength": strength, **judge(images)})
+        named = {"title": line.title, "evaluations": line.evaluations, "strength": strength}
+        rows.append({**asdict(line), **named, **judge(images)})
         print(row_of(rows[-1]), flush=True)
     result = {"weights_sha256": studio.digest, "samples": args.samples, "dtype": args.dtype, "lines": rows}
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def row_of(row: dict) -> str:
-    names = ("FD, faults", "precision, faults", "recall, faults", "coverage, faults", "spectrum, dB")
-    numbers = "".join(f"  {name.split(',')[0]} {row[name]:.3f}" for name in names)
     ground = "prompt: " if row["prompted"] else ""
-    return f"{ground + row['title']:48} strength {row['strength']:.4f}{numbers}"
+    names = ("FD, faults", "recall, faults", "coverage, faults", "spectrum, dB")
+    numbers = " | ".join(f"{row[name]:.2f}" for name in names)
+    return f"| {ground}{row['title']} | {row['evaluations']} | {row['strength']:.1%} | {numbers} |"
 
 
 if __name__ == "__main__":
