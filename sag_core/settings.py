@@ -53,7 +53,8 @@ class Settings:
         projection: keep only the part of the guidance that is perpendicular to the prediction.
         apply_every: evaluate the guidance at every k-th step of the window, 1..100.
         reuse: between those steps, apply the last guidance again instead of none.
-        difference: compare predicted "noise" (the paper) or predicted "image", see `guidance_term`.
+        difference: compare predicted "noise" (the paper) or predicted "image", or add "detail" without an evaluation,
+            see `guidance_term`.
 
     Raises:
         ValueError: a number that is not finite or out of range, an unknown choice, an even blur_kernel.

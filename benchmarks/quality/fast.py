@@ -16,7 +16,7 @@ from demo import checkpoint
 from demo.data import pictures
 
 from .judge import REFERENCE
-from .lines import BEST, Line, Studio
+from .lines import IMAGE, Line, Studio
 from .measures import Judge
 from .scan import SEED
 
@@ -25,10 +25,10 @@ FOLDER = Path(__file__).parent
 
 def lines() -> "list[Line]":
     """No guidance and full guidance first."""
-    cheaper = [replace(BEST, every=every) for every in (2, 3, 6)]
-    cheaper += [replace(BEST, scale=2, start=0, end=end) for end in (0.4, 0.2)]
+    cheaper = [replace(IMAGE, every=every) for every in (2, 3, 6)]
+    cheaper += [replace(IMAGE, scale=2, start=0, end=end) for end in (0.4, 0.2)]
     free = [Line("unsharp mask", 0.2, 2), Line("unsharp mask, certain", 4, 2), Line("last prediction", 0.2)]
-    return [Line(), BEST, *cheaper, *free]
+    return [Line(), IMAGE, *cheaper, *free]
 
 
 def psnr(got: Tensor, expected: Tensor) -> float:
@@ -45,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
     studio = Studio(args.weights, args.cache, torch.bfloat16)
     judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, ["faults"])
-    full, _ = studio.draw(BEST, SEED, args.samples)
+    full, _ = studio.draw(IMAGE, SEED, args.samples)
     rows = []
     print("| | evaluations | cost | cost beside CFG | PSNR to full guidance, dB | FD | spectrum, dB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -57,7 +57,7 @@ def main() -> None:
             "evaluations": line.evaluations,
             "cost": line.evaluations / Line().evaluations,
             "cost_with_cfg": replace(line, cfg=2).evaluations / Line(cfg=2).evaluations,
-            "psnr": None if line == BEST else psnr(images, full),
+            "psnr": None if line == IMAGE else psnr(images, full),
             "fd": values["FD, faults"],
             "spectrum": values["spectrum, dB"],
         }

@@ -74,23 +74,23 @@ class Line:
         return [f"{COLOURS[COLOURS_OF[i]]} {OBJECTS[OBJECTS_OF[i]]}" if self.prompted else "" for i in pairs]
 
 
-BEST = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # of those of scan.json that cost least
+IMAGE = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # the controls are as wide and in as many steps
 
-# The published table: every guidance at the best of its scales in scan.json, and the controls of the best.
+# The published table: every guidance at the best of its scales in scan.json, and controls of IMAGE.
 LINES = [
     Line(),
-    BEST,
+    IMAGE,
     Line("SAG, noise", 0.3, 3),
-    replace(BEST, guidance="SAG, image, random mask"),
-    replace(BEST, guidance="SAG, image, everything blurred", scale=0.5),
-    Line("unsharp mask", 0.2, 2),  # at its best it is as strong as BEST
+    replace(IMAGE, guidance="SAG, image, random mask"),
+    replace(IMAGE, guidance="SAG, image, everything blurred", scale=0.5),
+    Line("unsharp mask", 0.2, 2),  # as strong as IMAGE, without an evaluation
 ]
 ONCE = [  # in the first repetition only
     Line("PAG", 1),
     Line("SEG", 4),
     Line(prompted=True),
     Line(cfg=1.5, prompted=True),
-    replace(BEST, scale=0.5, cfg=1.5, prompted=True),
+    replace(IMAGE, scale=0.5, cfg=1.5, prompted=True),
 ]
 
 

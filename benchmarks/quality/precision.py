@@ -9,10 +9,10 @@ from demo import checkpoint
 from demo.data import pictures
 
 from .judge import REFERENCE
-from .lines import BEST, Line, Studio
+from .lines import IMAGE, Line, Studio
 from .measures import Judge
 
-LINES = (Line(), BEST)
+LINES = (Line(), IMAGE)
 SEED = 200
 
 

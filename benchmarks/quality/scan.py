@@ -14,7 +14,7 @@ from demo import checkpoint
 from demo.data import pictures
 
 from .judge import REFERENCE
-from .lines import BEST, Line, Studio
+from .lines import IMAGE, Line, Studio
 from .measures import Judge
 
 FOLDER = Path(__file__).parent
@@ -41,8 +41,8 @@ def lines() -> "list[Line]":
     free += [Line("last prediction", 0.2)]
     free += [Line(f"SAG, image, {variant}", 1) for variant in ("soft mask", "up block")]
     free += [Line("SAG, image", 1, every=every) for every in (2, 3)]
-    prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)] + [replace(BEST, prompted=True)]
-    prompted += [replace(BEST, scale=scale, cfg=1.5, prompted=True) for scale in (0.5, 1)]
+    prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)] + [replace(IMAGE, prompted=True)]
+    prompted += [replace(IMAGE, scale=scale, cfg=1.5, prompted=True) for scale in (0.5, 1)]
     prompted += [Line("SAG, noise", 0.3, 3, cfg=1.5, prompted=True)]
     return plain + free + prompted
 

@@ -10,13 +10,13 @@ import torch
 from demo import checkpoint, scenes
 
 from . import features, metrics
-from .lines import BEST, COLOURS_OF, OBJECTS_OF, Line, Studio
+from .lines import COLOURS_OF, IMAGE, OBJECTS_OF, Line, Studio
 from .measures import features_of
 
 RECORDED = Path(__file__).parent / "recorded.json"
 SAMPLES = 40
 SEEDS = range(5)
-LINES = {"unguided": Line(), "SAG, image": BEST, "SAG, noise": Line("SAG, noise", 0.75)}
+LINES = {"unguided": Line(), "SAG, image": IMAGE, "SAG, noise": Line("SAG, noise", 0.75)}
 
 
 def figures(seed: int) -> "dict[str, float]":
