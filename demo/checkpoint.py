@@ -1,5 +1,6 @@
 """The demo model's file: the UNet's weights, the token table, and what both engines need to know to build it."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from .prompts import TABLE_ROWS
 
 WEIGHTS = Path(__file__).parent / "weights" / "sag_demo.safetensors"
+BYTES, SHA256 = 8738190, "ce0b78f304a88b09cc9a0d8a5f2f59681aed5a7d38a71f9b254c619fd35cdde1"  # of the file above
 TOKENS = "tokens.weight"
 UNET = "unet."
 
@@ -60,7 +62,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load(path: Path = WEIGHTS) -> Checkpoint:
-    """Read the file and check that it is whole.
+    """Read the file and check that it is whole; the one in this pack is compared with its hash before it is parsed.
 
     Raises:
         RuntimeError: the file is missing, damaged or of another pack; the message says what to do.
@@ -68,6 +70,11 @@ def load(path: Path = WEIGHTS) -> Checkpoint:
     advice = "reinstall the pack, or restore the file with `git checkout`"
     if not path.is_file():
         raise RuntimeError(f"the demo model's weights are missing: expected the file {path}; {advice}")
+    if path == WEIGHTS and (path.stat().st_size, _sha256(path)) != (BYTES, SHA256):
+        raise RuntimeError(
+            f"the demo model's weights are damaged: {path} has {path.stat().st_size} bytes and the SHA-256 "
+            f"{_sha256(path)}, expected {BYTES} bytes and {SHA256}; {advice}"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -88,3 +95,7 @@ def load(path: Path = WEIGHTS) -> Checkpoint:
         raise RuntimeError(f"the demo model's weights are damaged: {path} holds {broken[0]} with bad values; {advice}")
     unet = {name[len(UNET) :]: tensor for name, tensor in tensors.items()}
     return Checkpoint(architecture, unet, table, steps)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

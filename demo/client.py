@@ -33,13 +33,20 @@ class Client:
         """The value in an answer."""
         return json.loads(self.get(path))
 
+    def post(self, path: str, body: bytes) -> "tuple[int, bytes]":
+        """The status and the body of an answer to JSON."""
+        request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"})
+        try:
+            with self._opener.open(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read()
+
     def inputs(self, node: str) -> "dict[str, tuple[Any, dict]]":
         """The required inputs of a kind of node: by name, its type or choices, and its options."""
         description = self.get_json(f"/object_info/{urllib.parse.quote(node)}").get(node)
         if description is None:
-            raise RuntimeError(
-                f"the ComfyUI at {self.address} has no node {node}: install the pack there and restart it"
-            )
+            raise RuntimeError(f"the ComfyUI at {self.address} lacks the node {node}: install the pack there")
         return {
             name: (kind[0], kind[1] if len(kind) > 1 else {})
             for name, kind in description["input"].get("required", {}).items()
@@ -51,13 +58,10 @@ class Client:
 
     def queue(self, prompt: dict, **more: str) -> str:
         """Queue a workflow in the API format and return its id; `more` goes with it, as a client_id."""
-        body = json.dumps({"prompt": prompt, **more}).encode()
-        request = urllib.request.Request(self.address + "/prompt", body, {"Content-Type": "application/json"})
-        try:
-            with self._opener.open(request, timeout=30) as answer:
-                return json.loads(answer.read())["prompt_id"]
-        except urllib.error.HTTPError as refusal:
-            raise RuntimeError(f"ComfyUI refused the workflow: {refusal.read().decode()}") from refusal
+        status, answer = self.post("/prompt", json.dumps({"prompt": prompt, **more}).encode())
+        if status != 200:
+            raise RuntimeError(f"ComfyUI refused the workflow: {answer.decode()}")
+        return json.loads(answer)["prompt_id"]
 
     def wait(self, prompt_id: str, seconds: float = RUN_SECONDS) -> dict:
         """Wait until a queued workflow has ended, and return what ComfyUI's history says of it."""

@@ -1,21 +1,29 @@
 """The words that the demo model knows."""
 
+from reprlib import repr as shown  # cut short: what came may be a megabyte of text
+
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 OBJECTS = ("apple", "ball", "cube", "cup", "donut", "duck", "house", "mushroom", "snowman", "tree")
 ANY = 0  # the token of what a prompt leaves open
 FILLERS = ("a", "an", "the")
 
 
-def tokens(prompt: str) -> "tuple[int, int]":
+def tokens(prompt: str, name: str = "prompt") -> "tuple[int, int]":
     """Read a prompt such as "a red apple", "apple", "red" or "" (anything at all).
+
+    Args:
+        prompt: at most one colour and one object.
+        name: what the prompt is called in an error.
 
     Returns:
         The rows of the model's token table: of the colour (0 is any, 1 the first of `COLOURS`) and of the object
         (as many rows further on).
 
     Raises:
-        ValueError: a word that is neither, or two of a kind.
+        ValueError: no text, a word that is neither, or two of a kind.
     """
+    if not isinstance(prompt, str):
+        raise ValueError(f"{name} must be text, got {shown(prompt)}")
     colour, thing = ANY, ANY
     for word in prompt.lower().replace(",", " ").replace(".", " ").split():
         if word in FILLERS:
@@ -27,8 +35,8 @@ def tokens(prompt: str) -> "tuple[int, int]":
         else:
             twice = " twice or beside another of its kind" if word in COLOURS + OBJECTS else ""
             raise ValueError(
-                f"prompt must be at most one colour ({', '.join(COLOURS)}) and one object ({', '.join(OBJECTS)}), "
-                f"got {word!r}{twice} in {prompt!r}"
+                f"{name} must be at most one colour ({', '.join(COLOURS)}) and one object ({', '.join(OBJECTS)}), "
+                f"got {shown(word)}{twice} in {shown(prompt)}"
             )
     return rows(colour, thing)
 

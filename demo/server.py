@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .client import Client
+from .presets import ADVANCED, PLAIN, SHARPER
 
 PACK = Path(__file__).resolve().parents[1]
 START_SECONDS = 180
@@ -21,9 +22,10 @@ UNUSED = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "bui
 class Server(Client):
     """A ComfyUI that `serve` started; every failure comes with the end of its log."""
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen, port: int, base: Path, log: Path) -> None:
         super().__init__(f"http://127.0.0.1:{port}")
         self.process = process
+        self.base = base
         self.log = log
 
     def wait_until_ready(self) -> None:
@@ -51,21 +53,24 @@ class Server(Client):
 
 
 @contextmanager
-def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()) -> "Iterator[Server]":
+def serve(
+    comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = (), pack: Path = PACK
+) -> "Iterator[Server]":
     """Start ComfyUI, and stop it at the end.
 
     Args:
         comfyui: the folder with ComfyUI's main.py.
         python: the interpreter that ComfyUI runs with.
         base: an existing folder that takes the place of ComfyUI's own for models, custom nodes and output. A copy of
-            this pack becomes the only custom node there.
+            the pack is added to the custom nodes there.
         options: further ones of ComfyUI's command line.
+        pack: the folder of the pack.
 
     Raises:
         RuntimeError: it does not start; the message holds the end of its log.
     """
     # A copy, not a link: links need rights that an ordinary account on Windows lacks.
-    shutil.copytree(PACK, base / "custom_nodes" / "self-attention-guidance", ignore=UNUSED)
+    shutil.copytree(pack, base / "custom_nodes" / "self-attention-guidance", ignore=UNUSED)
     for folder in ("models", "input", "output", "temp", "user"):
         (base / folder).mkdir(exist_ok=True)
     with socket.socket() as probe:
@@ -94,7 +99,7 @@ def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()
             stderr=subprocess.STDOUT,
         )
     try:
-        server = Server(process, port, log)
+        server = Server(process, port, base, log)
         server.wait_until_ready()
         yield server
     finally:
@@ -109,7 +114,7 @@ def serve(comfyui: Path, python: Path, base: Path, options: "Sequence[str]" = ()
 def pictures_with_and_without(
     comfyui: Path, python: Path, *, prompt: str, seed: int, scale: float, blur_sigma: float, steps: int, cfg: float
 ) -> "tuple[list[bytes], list[bytes]]":
-    """Run `with_and_without.json` with these values.
+    """Run `with_and_without.json` with these values and otherwise the preset "sharper".
 
     Returns:
         The PNG files without guidance, and those with it.
@@ -118,16 +123,16 @@ def pictures_with_and_without(
         RuntimeError: ComfyUI does not start, refuses the workflow or fails.
     """
     workflow = json.loads(Path(__file__).with_name("with_and_without.json").read_text(encoding="utf-8"))
-    values = {
-        "SAGDemoModel": {"prompt": prompt},
-        "SAGSelfAttentionGuidance": {"scale": scale, "blur_sigma": blur_sigma},
-        "KSampler": {"seed": seed, "steps": steps, "cfg": cfg},
-    }
+    values = {"SAGDemoModel": {"prompt": prompt}, "KSampler": {"seed": seed, "steps": steps, "cfg": cfg}}
     for node in workflow.values():
         node["inputs"].update(values.get(node["class_type"], {}))
     base = Path(tempfile.mkdtemp())
     try:
         with serve(comfyui, python, base) as server:
+            chosen = {**server.defaults(ADVANCED), **SHARPER, "scale": scale, "blur_sigma": blur_sigma}
+            for node in workflow.values():
+                if node["class_type"] in (PLAIN, ADVANCED):
+                    node.update(class_type=ADVANCED, inputs={**chosen, "model": node["inputs"]["model"]})
             pictures = server.pictures(workflow)
     finally:
         shutil.rmtree(base, ignore_errors=True)  # Windows may still hold a file of the server that has just ended

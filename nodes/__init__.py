@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension
 
+from .adapter import warn_of_folder
 from .compare import SAGCompareGrid
 from .demo_model import SAGDemoModel
 from .guidance import SAGSelfAttentionGuidance, SAGSelfAttentionGuidanceAdvanced
@@ -11,6 +12,9 @@ from .sweep import SAGSweep
 
 
 class SelfAttentionGuidanceExtension(ComfyExtension):
+    async def on_load(self):
+        warn_of_folder("SAGSelfAttentionGuidance")
+
     async def get_node_list(self):
         return [
             SAGSelfAttentionGuidance,

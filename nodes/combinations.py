@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from itertools import product
 from math import prod
+from reprlib import repr as shown
 from typing import Any, NamedTuple
 
 from ..sag_core import Settings
 
 MOST = 64  # combinations: each is a picture to be drawn
+MOST_CHARACTERS = 10_000
 NAMES = tuple(field.name for field in fields(Settings))
 SWITCH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
@@ -34,8 +36,10 @@ def combinations(text: str) -> Combinations:
 
     Raises:
         ValueError: what cannot be read, an unknown or repeated setting, a value that Settings refuses, more than 64
-            combinations. The message shows the place.
+            combinations, more than 10000 characters. The message shows the place.
     """
+    if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
+        raise ValueError(f"sweep must be text of at most {MOST_CHARACTERS} characters, got {shown(text)}")
     values: dict[str, list[tuple[str, Any]]] = {}
     for part in re.finditer(r"[^;\n]+", text):
         if not part[0].strip():
@@ -43,10 +47,10 @@ def combinations(text: str) -> Combinations:
         name, equals, listed = part[0].partition("=")
         place = part.start() + len(name) - len(name.lstrip())
         if not equals:
-            raise _error(text, place, f"expected name=value, value, got {part[0].strip()!r}")
+            raise _error(text, place, f"expected name=value, value, got {shown(part[0].strip())}")
         name = name.strip()
         if name not in NAMES:
-            raise _error(text, place, f"there is no setting {name!r}; there are {', '.join(NAMES)}")
+            raise _error(text, place, f"there is no setting {shown(name)}; there are {', '.join(NAMES)}")
         if name in values:
             raise _error(text, place, f"{name} is there twice; write its values behind one name")
         values[name] = [
@@ -93,7 +97,7 @@ def _value(text: str, place: int, name: str, word: str) -> Any:
         value: Any = SWITCH[word.lower()] if kind is bool else kind(word)
     except (KeyError, ValueError):
         wanted = {bool: "on or off", int: "a whole number", float: "a number"}[kind]
-        raise _error(text, place, f"{name} must be {wanted}, got {word!r}") from None
+        raise _error(text, place, f"{name} must be {wanted}, got {shown(word)}") from None
     try:
         Settings(**{name: value})
     except ValueError as problem:
@@ -108,8 +112,9 @@ def _written(value: Any) -> str:
 
 
 def _error(text: str, place: int, problem: str) -> ValueError:
-    """An error that shows the line and marks the place in it."""
+    """An error that shows the line, or as much of it as is near, and marks the place in it."""
     start = text.rfind("\n", 0, place) + 1
-    line = text[start:].partition("\n")[0]
     where = f"line {text.count(chr(10), 0, place) + 1}, character {place - start + 1}"
-    return ValueError(f"{problem} ({where})\n{line}\n{' ' * (place - start)}^")
+    shown_from = max(start, place - 300)
+    line = text[shown_from : place + 300].partition("\n")[0]
+    return ValueError(f"{problem} ({where})\n{line}\n{' ' * (place - shown_from)}^")

@@ -3,8 +3,11 @@
 from comfy_api.latest import io
 
 from ..demo.prompts import COLOURS, OBJECTS, tokens
+from ..sag_core.checks import check_number
 from .adapter import supported
 from .guidance import CATEGORY
+
+MOST_PICTURES = 64
 
 
 class SAGDemoModel(io.ComfyNode):
@@ -35,7 +38,9 @@ class SAGDemoModel(io.ComfyNode):
                         "What to keep away from, in the same words; has no effect at CFG 1. Empty is the usual choice."
                     ),
                 ),
-                io.Int.Input("batch_size", default=4, min=1, max=64, tooltip="How many pictures to draw at once."),
+                io.Int.Input(
+                    "batch_size", default=4, min=1, max=MOST_PICTURES, tooltip="How many pictures to draw at once."
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model, for guidance nodes and any sampler."),
@@ -49,17 +54,19 @@ class SAGDemoModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt=None, negative_prompt=None):
-        for text in (prompt, negative_prompt):
+        # The host puts an answer on both inputs, whichever is wrong: the answer names it.
+        for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if text is None:  # comes over a link, and is read when the node runs
                 continue
             try:
-                tokens(text)
+                tokens(text, name)
             except ValueError as error:
                 return str(error)
         return True
 
     @classmethod
     def execute(cls, prompt, negative_prompt, batch_size):
+        check_number("batch_size", batch_size, 1, MOST_PICTURES)  # the host does not look at what comes over a link
         # Not before: nobody else needs the weights and what reads them.
         from ..demo import checkpoint
         from .adapter import demo
@@ -67,8 +74,8 @@ class SAGDemoModel(io.ComfyNode):
         loaded = checkpoint.load()
         return io.NodeOutput(
             demo.model_of(loaded),
-            demo.conditioning(loaded, prompt),
-            demo.conditioning(loaded, negative_prompt),
+            demo.conditioning(loaded, tokens(prompt)),
+            demo.conditioning(loaded, tokens(negative_prompt, "negative_prompt")),
             demo.empty_latent(loaded, batch_size),
             demo.pixel_vae(),
         )

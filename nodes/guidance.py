@@ -5,7 +5,7 @@ from dataclasses import fields
 from comfy_api.latest import io
 
 from ..sag_core import Settings, declarations
-from .adapter import Trace, guide_model, is_wanted, recorded_in, supported, told_on
+from .adapter import Trace, guide_model, is_wanted, read_names, recorded_in, supported, told_on
 
 CATEGORY = "guidance/self-attention"
 ALIASES = ["sag", "self attention guidance", "blur guidance", "attention guidance"]
@@ -23,7 +23,7 @@ def _settings_inputs(*names: str):
 
 def _widget(name, default, declared):
     kind = io.Combo if declared.choices else WIDGETS[type(default)]
-    options = {"default": default, "tooltip": declared.meaning}
+    options = {"default": default, "tooltip": declared.meaning, "optional": declared.later}
     if declared.choices:
         options["options"] = list(declared.choices)
     if declared.range:
@@ -47,6 +47,22 @@ def trace_output():
         display_name="trace",
         tooltip="What guidance did at each step of the last run, for SAG Mask Preview. Recorded only if connected.",
     )
+
+
+def _checked(**given):
+    """What is wrong with the values of widgets, before anything runs; True where nothing is.
+
+    Only what the host does not find by itself is asked here: numbers that are none, odd kernels, the form of a list of
+    blocks. The host puts an answer on every input that it is asked about, so the answer names the one at fault.
+    """
+    try:
+        # None comes over a link, and is read when the node runs.
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        if not settings.reads_blocks_by_itself:
+            read_names(settings.attention_blocks)
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def _status(node):
@@ -77,15 +93,19 @@ class SAGSelfAttentionGuidance(io.ComfyNode):
             display_name="Self-Attention Guidance (SAG)",
             category=CATEGORY,
             description=(
-                "Guides a model by its own attention. At each step it blurs the parts of the predicted image that the model "
-                "pays most attention to, lets the model look at the blurred version, and steers away from the result. "
-                "Costs one extra model evaluation per step. Place it between the model loader and any sampler."
+                "Guides a model by its own attention. At each step it blurs the parts of the predicted image that the "
+                "model pays most attention to, lets the model look at the blurred version, and steers away from the "
+                "result. Costs one extra model evaluation per step. Place it between the model loader and any sampler."
             ),
             inputs=[_model(), *_settings_inputs("scale", "blur_sigma")],
             outputs=[guided_model_output()],
             hidden=[io.Hidden.unique_id],
             **supported(io.Schema, search_aliases=ALIASES),
         )
+
+    @classmethod
+    def validate_inputs(cls, scale=None, blur_sigma=None):
+        return _checked(scale=scale, blur_sigma=blur_sigma)
 
     @classmethod
     def execute(cls, model, scale, blur_sigma):
@@ -112,6 +132,31 @@ class SAGSelfAttentionGuidanceAdvanced(TracedNode):
             outputs=[guided_model_output(), trace_output()],
             hidden=[io.Hidden.unique_id],
             **supported(io.Schema, search_aliases=[*ALIASES, "sag advanced"]),
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        scale=None,
+        blur_sigma=None,
+        mask_threshold=None,
+        start_percent=None,
+        end_percent=None,
+        attention_blocks=None,
+        mask_feather=None,
+        blur_kernel=None,
+        rescale=None,
+    ):
+        return _checked(
+            scale=scale,
+            blur_sigma=blur_sigma,
+            mask_threshold=mask_threshold,
+            start_percent=start_percent,
+            end_percent=end_percent,
+            attention_blocks=attention_blocks,
+            mask_feather=mask_feather,
+            blur_kernel=blur_kernel,
+            rescale=rescale,
         )
 
     @classmethod

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Iterable
 from numbers import Real
+from reprlib import repr as shown  # cut short: what came may be a megabyte of text
 
 from torch import Tensor
 
 
 def check_number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
     """Raise ValueError unless `value` is a finite real number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
+        raise ValueError(f"{name} must be a finite number, got {shown(value)}")
     if not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}")
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {shown(value)}")
 
 
 def check_floating(name: str, tensor: Tensor, ndims: tuple[int, ...]) -> None:
@@ -38,4 +39,4 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise ValueError unless `value` is one of the choices."""
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")

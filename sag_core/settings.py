@@ -1,6 +1,7 @@
 """The choices a user makes: each declared once, with its default, its range or choices, and what it means."""
 
 from dataclasses import dataclass, field, fields
+from reprlib import repr as shown  # cut short: what came may be a megabyte of text
 from typing import Any, NamedTuple, Optional
 
 from .checks import check_choice, check_number
@@ -23,6 +24,7 @@ class Declaration(NamedTuple):
         step: by which a number is turned up or down.
         choices: of a setting that is one of several words.
         expert: whether it is for people who look for it.
+        later: whether it came after a release, so that what was saved before lacks it.
     """
 
     meaning: str
@@ -30,14 +32,15 @@ class Declaration(NamedTuple):
     step: Optional[float] = None
     choices: Optional[tuple[str, ...]] = None
     expert: bool = False
+    later: bool = False
 
 
 def _number(default: float, low: float, high: float, step: float, meaning: str, expert: bool = False) -> Any:
     return field(default=default, metadata={"is": Declaration(meaning, (low, high), step, None, expert)})
 
 
-def _choice(default: str, choices: tuple[str, ...], meaning: str, expert: bool = False) -> Any:
-    return field(default=default, metadata={"is": Declaration(meaning, choices=choices, expert=expert)})
+def _choice(default: str, choices: tuple[str, ...], meaning: str, expert: bool = False, later: bool = False) -> Any:
+    return field(default=default, metadata={"is": Declaration(meaning, choices=choices, expert=expert, later=later)})
 
 
 def _other(default: Any, meaning: str, expert: bool = False) -> Any:
@@ -155,8 +158,10 @@ class Settings:
     )
     difference: str = _choice(
         "noise", DIFFERENCES,
-        "What is compared with the blurred version's: the predicted noise (the paper), which calms and softens, "
-        "or the predicted image, which sharpens. Turn to image when pictures come out too soft.",
+        "What is compared with the blurred version's: the predicted noise (the paper), which calms and softens, or "
+        "the predicted image, which sharpens. detail adds what the blur removes, an unsharp mask: it sharpens too and "
+        "costs no evaluation. Turn to image when pictures come out too soft.",
+        later=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -167,12 +172,12 @@ class Settings:
             if declared.choices is not None:
                 check_choice(name, value, declared.choices)
         if not isinstance(self.attention_blocks, str):
-            raise ValueError(f"attention_blocks must be text, got {self.attention_blocks!r}")
+            raise ValueError(f"attention_blocks must be text, got {shown(self.attention_blocks)}")
         for name in ("blur_kernel", "apply_every"):
             if getattr(self, name) != int(getattr(self, name)):
-                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be a whole number, got {shown(getattr(self, name))}")
         if self.blur_kernel and self.blur_kernel % 2 == 0:
-            raise ValueError(f"blur_kernel must be odd, or 0 for automatic, got {self.blur_kernel!r}")
+            raise ValueError(f"blur_kernel must be odd, or 0 for automatic, got {shown(self.blur_kernel)}")
 
     @property
     def reads_blocks_by_itself(self) -> bool:

@@ -1,6 +1,7 @@
 """The comparison sheet and its measures."""
 
 import math
+import time
 
 import golden_images
 import pytest
@@ -145,3 +146,11 @@ def test_looks_as_it_did():
     labels = ["scale=0", "scale=0.5, blur_sigma=2", "scale=1, and a label that needs more than one line"]
     page = comparison(images, labels, columns=3, cell=200, difference=3, metrics=True, zoom=Zoom(4, 0.3, 0.4))
     golden_images.check((page[0] * 255).round().to(torch.uint8).numpy(), "comparison")
+
+
+def test_a_label_without_end_is_cut():
+    images = [torch.rand(1, 16, 16, 3)] * 2
+    started = time.process_time()
+    for label in ("x" * 1_000_000, "x " * 500_000):
+        assert comparison(images, [label], cell=64).shape[1] < 2000
+    assert time.process_time() - started < 2

@@ -1,5 +1,6 @@
 """The demo model's file: what is written is read, and every damage is an error that says what to do."""
 
+import hashlib
 import json
 from dataclasses import asdict
 
@@ -104,3 +105,18 @@ def test_the_shipped_file_is_sound():
     assert all(width % read.architecture.channels[0] == 0 and width % 32 == 0 for width in read.architecture.channels)
     assert read.unet["conv_in.weight"].shape == (read.architecture.channels[0], 3, 3, 3)
     assert read.unet["conv_out.weight"].shape == (3, read.architecture.channels[0], 3, 3)
+
+
+@pytest.mark.parametrize("change", [lambda file: file[:-1], lambda file: file[:-1] + bytes([file[-1] ^ 1])])
+def test_the_shipped_file_is_not_parsed_when_it_is_not_the_shipped_one(path, monkeypatch, change):
+    from demo import checkpoint
+
+    sound = path.read_bytes()
+    monkeypatch.setattr(checkpoint, "WEIGHTS", path)
+    monkeypatch.setattr(checkpoint, "BYTES", len(sound))
+    monkeypatch.setattr(checkpoint, "SHA256", hashlib.sha256(sound).hexdigest())
+    assert load(path).architecture == ARCHITECTURE
+    path.write_bytes(change(sound))
+    monkeypatch.setattr(checkpoint, "safe_open", lambda *args, **kwargs: pytest.fail("parsed"))
+    with pytest.raises(RuntimeError, match="weights are damaged: .* has .* bytes and the SHA-256 .*, expected"):
+        load(path)

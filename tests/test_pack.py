@@ -21,13 +21,22 @@ def imports(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sag_core").rglob("*.py")), ids=lambda path: path.name)
 def test_the_core_needs_only_torch_einops_and_numpy(path):
-    allowed = {"torch", "einops", "numpy", "collections", "math", "typing", "dataclasses", "numbers", "enum"}
+    allowed = {"torch", "einops", "numpy", "collections", "math", "typing", "dataclasses", "numbers", "enum", "reprlib"}
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 
 def test_what_the_demo_node_uses_of_the_demo_needs_only_torch_and_safetensors():
     used = [path for name in ("__init__", "prompts", "checkpoint") for path in imports(ROOT / "demo" / f"{name}.py")]
-    assert set(used) <= {"json", "dataclasses", "pathlib", "torch", "safetensors", "safetensors.torch"}
+    assert set(used) <= {
+        "hashlib",
+        "json",
+        "dataclasses",
+        "pathlib",
+        "reprlib",
+        "torch",
+        "safetensors",
+        "safetensors.torch",
+    }
     relative = [
         node.module
         for path in (ROOT / "nodes").rglob("*.py")

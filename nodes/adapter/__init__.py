@@ -21,13 +21,27 @@ Beside it:
 
 prompt.py      where we are in the prompt that the server runs
 demo.py        the demo model as the host's own objects
+folder.py      what there is to say about the folder that the pack lies in
 schema.py      fields of a node's schema that older hosts do not know
 """
 
+from .blocks import read_names
+from .folder import warn_of_folder
 from .patch import guide_model
 from .schema import supported
 from .status import told_on
 from .trace import Trace, is_wanted, recorded_in
 from .watching import GuidedStep, Watch
 
-__all__ = ["GuidedStep", "Trace", "Watch", "guide_model", "is_wanted", "recorded_in", "supported", "told_on"]
+__all__ = [
+    "GuidedStep",
+    "Trace",
+    "Watch",
+    "guide_model",
+    "is_wanted",
+    "read_names",
+    "recorded_in",
+    "supported",
+    "told_on",
+    "warn_of_folder",
+]

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from reprlib import repr as shown
 
 from ...sag_core import AUTO
 from .layouts import Block
+
+MOST_NAMES = 1000  # several times the blocks of any model
 
 
 def parse_blocks(text: str, available: dict[str, Block]) -> tuple[Block, ...]:
@@ -19,25 +22,40 @@ def parse_blocks(text: str, available: dict[str, Block]) -> tuple[Block, ...]:
         available: the model's blocks by name.
 
     Raises:
-        ValueError: an empty list, a name that is not of this form, a block that the model lacks.
+        ValueError: as `read_names`; a block that the model lacks.
+    """
+    return tuple(dict.fromkeys(_find(name, available) for name in read_names(text)))
+
+
+def read_names(text: str) -> list[str]:
+    """The names in a list, ranges written out; whether a model has them is not asked.
+
+    Raises:
+        ValueError: an empty list, a name that is not of the form that `parse_blocks` describes, too many names.
     """
     names = [name.strip().lower() for name in text.split(",")]
     if not all(names):
-        raise ValueError(f"attention_blocks must be {AUTO!r} or a list such as 'middle.0, output.3-5', got {text!r}")
-    wanted = [block for name in names for block in _expanded(name)]
-    return tuple(dict.fromkeys(_find(name, available) for name in wanted))
+        raise ValueError(
+            f"attention_blocks must be {AUTO!r} or a list such as 'middle.0, output.3-5', got {shown(text)}"
+        )
+    found: list[str] = []
+    for name in names:
+        found += _expanded(name)
+        if len(found) > MOST_NAMES:
+            raise ValueError(f"attention_blocks must name at most {MOST_NAMES} blocks, got more in {shown(text)}")
+    return found
 
 
 def _expanded(name: str) -> list[str]:
     form = re.fullmatch(r"((?:[a-z_]+\.)?(?:[0-9]+\.)*)([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?", name)
     if form is None:
         raise ValueError(
-            f"attention_blocks holds {name!r}; a block is named like 'middle.0', 'output.3.1' or '8', "
+            f"attention_blocks holds {shown(name)}; a block is named like 'middle.0', 'output.3.1' or '8', "
             "a range like 'output.3-5'"
         )
     prefix, first, last = form[1], int(form[2]), int(form[3] or form[2])
     if last < first:
-        raise ValueError(f"attention_blocks holds the range {name!r}, whose end lies before its start")
+        raise ValueError(f"attention_blocks holds the range {shown(name)}, whose end lies before its start")
     return [f"{prefix}{number}" for number in range(first, last + 1)]
 
 
@@ -46,7 +64,7 @@ def _find(name: str, available: dict[str, Block]) -> Block:
         if full in available:
             return available[full]
     has = ", ".join(_shortened(available)) or "no self-attention blocks"
-    raise ValueError(f"attention_blocks names {name!r}, which this model lacks; it has {has}")
+    raise ValueError(f"attention_blocks names {shown(name)}, which this model lacks; it has {has}")
 
 
 def _shortened(names: Iterable[str]) -> list[str]:

@@ -10,7 +10,6 @@ import comfy.supported_models_base
 import comfy.utils
 import torch
 
-from ...demo import prompts
 from ...demo.checkpoint import Architecture, Checkpoint
 
 
@@ -68,9 +67,9 @@ def model_of(checkpoint: Checkpoint) -> comfy.model_patcher.ModelPatcher:
     return patcher
 
 
-def conditioning(checkpoint: Checkpoint, prompt: str) -> list[list[Any]]:
-    """A prompt as CONDITIONING, (1, 2, token_width). Raises ValueError on a word that the model does not know."""
-    rows = torch.tensor([prompts.tokens(prompt)])
+def conditioning(checkpoint: Checkpoint, tokens: tuple[int, int]) -> list[list[Any]]:
+    """A prompt's tokens as CONDITIONING, (1, 2, token_width)."""
+    rows = torch.tensor([tokens])
     return [[checkpoint.token_table[rows], {}]]
 
 

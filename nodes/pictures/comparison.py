@@ -15,6 +15,7 @@ from .metrics import psnr, ssim
 from .text import INK, PAPER
 
 LIMIT, CAPTION = 8192, 40  # pixels of a side of a sheet, and of the words above a picture in one that is full
+MOST_LABEL = 200  # characters: one without end would take as long to lay out
 INSET = 0.42  # the share of a picture that its inset takes, along each side
 
 
@@ -59,7 +60,9 @@ def comparison(
     images = [entry.cpu() for entry in (images[0].split(1) if len(images) == 1 else images)]
     columns = columns or (len(images) if len(images) <= 4 else math.ceil(math.sqrt(len(images))))
     columns = min(columns, len(images))
-    names = [label or str(number + 1) for number, label in enumerate([*labels, *[""] * len(images)][: len(images)])]
+    names = [
+        _cut(label) or str(number + 1) for number, label in enumerate([*labels, *[""] * len(images)][: len(images)])
+    ]
     kinds = 2 if difference else 1
     high = sum(max(len(entry) for entry in images[i : i + columns]) for i in range(0, len(images), columns))
     cell = max(16, min(cell, LIMIT // columns, LIMIT // (high * kinds) - CAPTION))
@@ -127,3 +130,7 @@ def _distance(first: Tensor, image: Tensor) -> str:
     if math.isinf(decibels):
         return "identical"
     return f"PSNR {decibels:.1f} dB, SSIM {ssim(first, image):.3f}"
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= MOST_LABEL else label[: MOST_LABEL - 2] + ".."

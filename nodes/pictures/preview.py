@@ -1,7 +1,9 @@
 """A run as pictures."""
 
 import math
+import re
 from collections.abc import Sequence
+from reprlib import repr as shown
 from typing import Callable, Optional
 
 import numpy as np
@@ -87,9 +89,10 @@ def choose(run: GuidedRun, chosen: str) -> list[RecordedStep]:
 
 def check_chosen(chosen: str) -> None:
     """Raises ValueError for what `choose` cannot read."""
-    word = chosen.strip().lower()
-    if word not in ("first", "middle", "last", "all") and not (word.isascii() and word.isdigit() and int(word) > 0):
-        raise ValueError(f"step must be first, middle, last, all or a number from 1, got {chosen!r}")
+    if not isinstance(chosen, str) or not re.fullmatch(
+        "first|middle|last|all|0*[1-9][0-9]{0,5}", chosen.strip().lower()
+    ):
+        raise ValueError(f"step must be first, middle, last, all or a number from 1, got {shown(chosen)}")
 
 
 def _cards(draw: Callable):

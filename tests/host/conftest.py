@@ -1,13 +1,20 @@
 """Makes the real ComfyUI importable; its tests are collected only where ComfyUI's own interpreter runs them."""
 
 import asyncio
+import os
 import sys
+import zipfile
+from pathlib import Path
 
+import archive
 import pytest
 
 from demo.comfyui import NOT_FOUND, PACK, find_comfyui, find_python, is_this_interpreter
+from demo.server import serve
 
 COMFYUI = find_comfyui()
+# For the servers that tests start: the models are so small that threads only cost time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 INSIDE = COMFYUI is not None and is_this_interpreter(find_python(COMFYUI))
 
 if INSIDE:
@@ -39,6 +46,29 @@ def node_classes():
 
     assert asyncio.run(nodes.load_custom_node(str(PACK), set(nodes.NODE_CLASS_MAPPINGS)))
     return nodes.NODE_CLASS_MAPPINGS
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """ComfyUI on a base directory of its own, with the pack as the registry would serve it and nothing else."""
+    pack = PACK
+    if archive.tracked():
+        folder = tmp_path_factory.mktemp("archive")
+        archive.pack(folder / "node.zip")
+        pack = folder / "unpacked"
+        zipfile.ZipFile(folder / "node.zip").extractall(pack)
+    # The classic cache forgets what the last prompt did not use, so going back to an earlier prompt samples again.
+    options = ["--cpu", "--cache-classic"]
+    with serve(COMFYUI, Path(sys.executable), tmp_path_factory.mktemp("comfyui"), options, pack) as running:
+        yield running
+
+
+@pytest.fixture
+def server_log(server):
+    """Put what the server printed meanwhile into the report of a failed test; pytest drops it when the test passes."""
+    before = len(server.log_text())
+    yield
+    print(server.log_text()[before:])
 
 
 @pytest.fixture(scope="session")

@@ -11,29 +11,30 @@ import copy
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import api_page
 import pytest
+from schemas import WIDGETS
 
-from demo.comfyui import NOT_FOUND, find_comfyui
-from demo.server import Server, serve
+from demo.comfyui import find_comfyui
+from demo.server import Server
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 Image = pytest.importorskip("PIL.Image")
 
 COMFYUI = find_comfyui()
-pytestmark = pytest.mark.skipif(COMFYUI is None, reason=NOT_FOUND)
+pytestmark = pytest.mark.usefixtures("server_log")
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "self-attention-guidance"
 NODE_ID = "SAGSelfAttentionGuidance"
 WORKFLOWS = sorted((ROOT / "example_workflows" / "api").glob("sag_sd15_*.json"))
+RELEASED = sorted((ROOT / "tests" / "released").glob("*/workflows/*.json"))
 DEMO = ROOT / "example_workflows" / "api" / "sag_demo.json"
-CHECKPOINT = "random_sd15.safetensors"
 
 WIDTH, HEIGHT, STEPS = 128, 96, 2  # not square, so that a mix-up of rows and columns shows
 
@@ -186,35 +187,53 @@ def picture(server: Server, prompt: dict):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """ComfyUI on a base directory of its own, which holds the pack and the checkpoint and nothing else."""
-    base = tmp_path_factory.mktemp("comfyui")
-    checkpoints = base / "models" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    write_checkpoint(checkpoints / CHECKPOINT)
-    # The classic cache forgets what the last prompt did not use, so going back to an earlier prompt samples again.
-    with serve(COMFYUI, Path(sys.executable), base, ["--cpu", "--cache-classic"]) as running:
-        yield running
-    # The checkpoint is large, and pytest keeps the folders of the last three runs.
-    shutil.rmtree(base, ignore_errors=True)
-
-
-@pytest.fixture(autouse=True)
-def server_log(server):
-    """Put the server's log into the report of a failed test; pytest drops it when the test passes."""
-    yield
-    print(server.log_text())
+def checkpoint(server):
+    """The name of a checkpoint in the server's folder."""
+    path = server.base / "models" / "checkpoints" / "random_sd15.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    write_checkpoint(path)
+    yield path.name
+    path.unlink()  # it is large, and pytest keeps the folders of the last three runs
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
-def load_prompt(path: Path) -> dict:
-    """Read a shipped workflow and make it small: checkpoint, picture size and steps, and nothing else."""
-    prompt = json.loads(path.read_text(encoding="utf-8"))
-    only_node(prompt, "CheckpointLoaderSimple")["inputs"]["ckpt_name"] = CHECKPOINT
-    only_node(prompt, "EmptyLatentImage")["inputs"].update(width=WIDTH, height=HEIGHT)
-    only_node(prompt, "KSampler")["inputs"]["steps"] = STEPS
+def load_prompt(path: Path, checkpoint: str) -> dict:
+    """A shipped workflow, made small."""
+    return made_small(json.loads(path.read_text(encoding="utf-8")), checkpoint)
+
+
+def made_small(prompt: dict, checkpoint: str) -> dict:
+    """Change the checkpoint, the picture size and the steps of a workflow, and nothing else."""
+    values = {
+        "CheckpointLoaderSimple": {"ckpt_name": checkpoint},
+        "EmptyLatentImage": {"width": WIDTH, "height": HEIGHT},
+        "KSampler": {"steps": STEPS},
+    }
+    for node in prompt.values():
+        node["inputs"].update(values.get(node["class_type"], {}))
+    return prompt
+
+
+def as_the_window_sends(server: Server, workflow: dict) -> dict:
+    """The API form of a saved workflow, whose widget values go by position to the widgets that the server names."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        described = server.get_json(f"/object_info/{node['type']}")[node["type"]]["input"]
+        values, inputs = list(node.get("widgets_values", [])), {}
+        for name, (kind, *options) in {**described["required"], **described.get("optional", {})}.items():
+            if not values or not (isinstance(kind, list) or kind in WIDGETS):
+                continue
+            inputs[name] = values.pop(0)
+            if options and options[0].get("control_after_generate"):
+                values.pop(0)  # a widget of the window alone
+        assert not values, f"{node['type']} has lost the widgets of {values}"
+        inputs.update({slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot["link"] is not None})
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
 
 
@@ -261,15 +280,23 @@ def test_server_offers_the_pack(server):
     limits = {name: [inputs[name][1][key] for key in ("default", "min", "max", "step")] for name in list(inputs)[1:3]}
     assert limits == {"scale": [0.75, -2.0, 5.0, 0.01], "blur_sigma": [1.0, 0.0, 10.0, 0.1]}
 
-    help_page = server.get(f"/extensions/{PACK_FOLDER}/docs/{NODE_ID}.md").decode()
-    assert help_page.startswith("# Self-Attention Guidance (SAG)")
-    assert NODE_ID in server.get_json("/i18n")["en"]["nodeDefs"]
-    assert {path.stem for path in (*WORKFLOWS, DEMO)} <= set(server.get_json("/workflow_templates")[PACK_FOLDER])
+
+def test_server_has_help_texts_and_templates(server):
+    pages = list((ROOT / "web" / "docs").rglob("*.md"))
+    assert pages
+    for page in pages:
+        served = server.get(f"/extensions/{PACK_FOLDER}/docs/{page.relative_to(ROOT / 'web' / 'docs').as_posix()}")
+        assert served == page.read_bytes()
+    texts = server.get_json("/i18n")
+    for language in (ROOT / "locales").iterdir():
+        assert NODE_ID in texts[language.name]["nodeDefs"]
+    templates = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
+    assert templates <= set(server.get_json("/workflow_templates")[PACK_FOLDER])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_shipped_workflow_makes_guided_pictures(server, path):
-    prompt = load_prompt(path)
+def test_shipped_workflow_makes_guided_pictures(server, checkpoint, path):
+    prompt = load_prompt(path, checkpoint)
     seed = only_node(prompt, "KSampler")["inputs"]["seed"]
 
     guided = picture(server, prompt)
@@ -285,6 +312,16 @@ def test_shipped_workflow_makes_guided_pictures(server, path):
     assert other.tobytes() != guided.tobytes()
     again = picture(server, prompt)
     assert again.tobytes() == guided.tobytes(), "a run must not depend on the runs before it"
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+def test_a_workflow_saved_with_a_released_version_still_runs(server, checkpoint, path):
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    prompt = as_the_window_sends(server, saved)
+    twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    assert {key: node["inputs"] for key, node in prompt.items()} == {key: node["inputs"] for key, node in twin.items()}
+    for drawn in pictures(server, made_small(prompt, checkpoint)).values():
+        assert drawn and all(len(one.getcolors(one.width * one.height)) > 20 for one in drawn)
 
 
 def demo_prompt(**inputs):
@@ -328,3 +365,26 @@ def test_the_demo_command_draws_in_comfyui(tmp_path):
         assert both.width * 2 < both.height  # two columns, four rows
         left, right = (both.crop((x, 0, x + both.width // 2 - 4, both.height)) for x in (0, both.width // 2 + 4))
     assert left.tobytes() != right.tobytes(), "the guidance changed nothing"
+
+
+def test_the_program_in_the_page_about_the_api_draws_and_says_what_is_wrong(server, tmp_path):
+    done = api_page.run(tmp_path, server.address)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split()
+    assert {line.split("_0")[0] for line in printed} == {"sag_demo/with", "sag_demo/without"}
+    for line in printed:
+        with Image.open(tmp_path / Path(line).name) as copy_here, Image.open(server.base / "output" / line) as original:
+            assert copy_here.tobytes() == original.tobytes()
+
+    workflow = tmp_path / "example_workflows" / "api" / "sag_demo.json"
+    workflow.write_text(json.dumps(demo_prompt(prompt="a red zebra")))
+    done = api_page.run(tmp_path, server.address)
+    assert (
+        done.returncode == 1 and "SAGDemoModel: Custom validation failed for node: prompt - prompt must" in done.stdout
+    )
+
+    prompt = demo_prompt(prompt=["text", 0])
+    prompt["text"] = {"class_type": "PrimitiveString", "inputs": {"value": "a red zebra"}}
+    workflow.write_text(json.dumps(prompt))
+    done = api_page.run(tmp_path, server.address)
+    assert done.returncode == 1 and "failed: node" in done.stdout and "got 'zebra'" in done.stdout
