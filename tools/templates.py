@@ -155,7 +155,7 @@ def demo_region() -> "list[Node]":
         note("`mask` says where to guide: here the right half. Outside the mask no step is changed by guidance; what "
              "changes there all the same comes from the model, which looks at the whole picture.\n\nThe mask may have "
              "any size, and grey guides in part. For a mask of your own, connect the MASK of Load Image and paint it "
-             "there.", (420, 60, 660, 200)),
+             "there.", (1140, 800, 620, 200)),
     ]  # fmt: skip
 
 
