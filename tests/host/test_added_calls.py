@@ -4,7 +4,7 @@ import comfy.ldm.modules.attention
 import pytest
 import torch
 from families import FAMILIES, available, build
-from test_families import one_thread, sample  # noqa: F401  (one_thread is a fixture)
+from outcomes import sample
 
 ORDERS = pytest.mark.parametrize("order", ["guided first", "guided last"])
 

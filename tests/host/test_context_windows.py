@@ -7,9 +7,10 @@ import comfy.context_windows as windows
 import pytest
 import torch
 from families import build
+from outcomes import sample, streams
 from reference import guide_by_reference, relative_error
 from test_added_calls import family_named
-from test_families import one_thread, sample, spied, streams  # noqa: F401  (one_thread is a fixture)
+from test_families import spied
 
 FRAMES = 9
 SCHEDULES = [

@@ -5,8 +5,8 @@ from unittest import mock
 import pytest
 import torch
 from families import build
+from outcomes import sample
 from test_added_calls import ORDERS, family_named, in_order
-from test_families import one_thread, sample  # noqa: F401  (one_thread is a fixture)
 
 
 class Cache:
