@@ -113,7 +113,7 @@ def serve(
 def pictures_with_and_without(
     comfyui: Path, python: Path, *, prompt: str, seed: int, scale: float, blur_sigma: float, steps: int, cfg: float
 ) -> "tuple[list[bytes], list[bytes]]":
-    """Run `example_workflows/api/sag_demo.json` with these values.
+    """Run `with_and_without.json` with these values.
 
     Returns:
         The PNG files without guidance, and those with it.
@@ -121,7 +121,7 @@ def pictures_with_and_without(
     Raises:
         RuntimeError: ComfyUI does not start, refuses the workflow or fails.
     """
-    workflow = json.loads((PACK / "example_workflows" / "api" / "sag_demo.json").read_text(encoding="utf-8"))
+    workflow = json.loads(Path(__file__).with_name("with_and_without.json").read_text(encoding="utf-8"))
     values = {
         "SAGDemoModel": {"prompt": prompt},
         "SAGSelfAttentionGuidance": {"scale": scale, "blur_sigma": blur_sigma},

@@ -108,7 +108,16 @@ class SAGCompareGrid(io.ComfyNode):
             outputs=[io.Image.Output(display_name="sheet", tooltip="The sheet, one image.")],
             is_input_list=True,  # all that a list brings becomes one sheet
             is_output_node=True,
-            **supported(io.Schema, search_aliases=["image grid", "compare images", "contact sheet", "xy plot"]),
+            **supported(
+                io.Schema,
+                search_aliases=[
+                    "self attention comparison",
+                    "image grid",
+                    "compare images",
+                    "contact sheet",
+                    "xy plot",
+                ],
+            ),
         )
 
     @classmethod

@@ -8,6 +8,7 @@ from ..sag_core import Settings, declarations
 from .adapter import Trace, guide_model, is_wanted, read_names, recorded_in, supported, told_on
 
 CATEGORY = "guidance/self-attention"
+ALIASES = ["sag", "self attention guidance", "blur guidance", "attention guidance"]
 TRACE = io.Custom("SAG_TRACE")
 TRACE_OUTPUT = 1  # behind the model
 WIDGETS = {float: io.Float, int: io.Int, bool: io.Boolean, str: io.String}
@@ -92,14 +93,14 @@ class SAGSelfAttentionGuidance(io.ComfyNode):
             display_name="Self-Attention Guidance (SAG)",
             category=CATEGORY,
             description=(
-                "Sharpens what the model draws. At each step it blurs the parts of the predicted image that the model "
+                "Guides a model by its own attention. At each step it blurs the parts of the predicted image that the model "
                 "pays most attention to, lets the model look at the blurred version, and steers away from the result. "
                 "Costs one extra model evaluation per step. Place it between the model loader and any sampler."
             ),
             inputs=[_model(), *_settings_inputs("scale", "blur_sigma")],
             outputs=[guided_model_output()],
             hidden=[io.Hidden.unique_id],
-            **supported(io.Schema, search_aliases=["sag", "self attention guidance", "blur guidance"]),
+            **supported(io.Schema, search_aliases=ALIASES),
         )
 
     @classmethod
@@ -130,7 +131,7 @@ class SAGSelfAttentionGuidanceAdvanced(TracedNode):
             ],
             outputs=[guided_model_output(), trace_output()],
             hidden=[io.Hidden.unique_id],
-            **supported(io.Schema, search_aliases=["sag advanced", "self attention guidance advanced"]),
+            **supported(io.Schema, search_aliases=[*ALIASES, "sag advanced"]),
         )
 
     @classmethod

@@ -58,7 +58,10 @@ class SAGMaskPreview(io.ComfyNode):
                 ),
             ],
             is_output_node=True,
-            **supported(io.Schema, search_aliases=["sag preview", "attention map", "heat map", "show mask"]),
+            **supported(
+                io.Schema,
+                search_aliases=["sag preview", "self attention mask", "attention map", "heat map", "show mask"],
+            ),
         )
 
     @classmethod

@@ -62,27 +62,30 @@ class Settings:
     scale: float = _number(
         0.75, -2.0, 5.0, 0.01,
         "How strongly to steer. 0 is off and costs nothing; 0.5 to 1 is usual for Stable Diffusion; "
-        "high values saturate. Negative values make the image softer.",
+        "high values saturate. Turn up when too little changes, down when pictures burn. Negative values make the "
+        "image softer.",
     )  # fmt: skip
     blur_sigma: float = _number(
         1.0, 0.0, 10.0, 0.1,
         "Width of the blur in latent pixels (one latent pixel is 8 image pixels in Stable Diffusion). "
-        "Larger values remove larger details from the version that is steered away from.",
+        "Larger values remove larger details from the version that is steered away from. Turn up when larger shapes "
+        "should change, down when only fine detail should.",
     )  # fmt: skip
     mask_threshold: float = _number(
         1.0, 0.0, 4.0, 0.05,
         "How much attention a place must receive to be blurred: 1 is the average (the paper), higher "
-        "values blur less of the image, 0 nearly all of it.",
+        "values blur less of the image, 0 nearly all of it. Turn up when too much of the image changes, down when "
+        "too little does.",
     )  # fmt: skip
     start_percent: float = _number(
         0.0, 0.0, 1.0, 0.001,
         "Where in the noise schedule guidance begins: 0 is the first step. A start that is not below "
-        "end_percent guides nothing.",
+        "end_percent guides nothing. Turn up when the composition should stay as it is without guidance.",
     )  # fmt: skip
     end_percent: float = _number(
         1.0, 0.0, 1.0, 0.001,
         "Where in the noise schedule guidance ends: 1 is the last step. Steps from here on are not guided "
-        "and cost nothing.",
+        "and cost nothing. Turn down when fine detail comes out too hard, or to save time.",
     )  # fmt: skip
     scale_curve: str = _choice(
         "constant", tuple(SCALE_CURVES),
@@ -110,7 +113,8 @@ class Settings:
     )  # fmt: skip
     mask_feather: float = _number(
         0.0, 0.0, 10.0, 0.1,
-        "Width of the soft edge of what is blurred, in latent pixels; 0 is a hard edge.",
+        "Width of the soft edge of what is blurred, in latent pixels; 0 is a hard edge. Turn up when the blocks of the "
+        "mask show in the image.",
         expert=True,
     )  # fmt: skip
     branch: str = _choice(
@@ -127,8 +131,8 @@ class Settings:
     )  # fmt: skip
     rescale: float = _number(
         0.0, 0.0, 1.0, 0.01,
-        "How much to hold back the contrast that guidance adds; 0 is off. Helps against saturation at "
-        "high scales.",
+        "How much to hold back the contrast that guidance adds; 0 is off. Turn up when colours or contrast get too "
+        "strong.",
         expert=True,
     )  # fmt: skip
     rescale_mode: str = _choice(
@@ -144,7 +148,7 @@ class Settings:
     )
     apply_every: int = _number(
         1, 1, 100, 1,
-        "Evaluate guidance at every k-th step only: at 2 it costs half as much.",
+        "Evaluate guidance at every k-th step only: at 2 it costs half as much. Turn up to save time.",
         expert=True,
     )  # fmt: skip
     reuse: bool = _other(

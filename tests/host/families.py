@@ -11,9 +11,11 @@ from typing import Callable, Optional
 
 import comfy.model_patcher
 import comfy.supported_models
+import pytest
 import torch
 from real_host import randomise
 
+ORDERS = pytest.mark.parametrize("order", ["guided first", "guided last"])  # of guidance and another node
 TEXT = 11  # tokens of text in every conditioning
 ALL_TEXT = torch.ones(1, TEXT, dtype=torch.int64)  # an attention mask that hides nothing
 PADDED_TEXT = (torch.arange(TEXT) < 8).long()[None]
@@ -555,3 +557,14 @@ def conditioning(family, seed=0, batch=1):
     text = torch.randn(batch, TEXT, family.text_dim, generator=noise)
     pooled = {"pooled_output": torch.randn(batch, family.pooled, generator=noise)} if family.pooled else {}
     return [[text, {**pooled, **family.extras}]]
+
+
+def family_named(name):
+    family = next(family for family in FAMILIES if family.name == name)
+    if not available(family):
+        pytest.skip(f"this host has no {name}")
+    return family
+
+
+def in_order(order, guide, added, model):
+    return added(guide(model)) if order == "guided first" else guide(added(model))

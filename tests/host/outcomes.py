@@ -1,4 +1,4 @@
-"""What becomes of a model family on this host: guided, or refused with a warning."""
+"""What becomes of a model family on this host: guided, or refused with a warning; and what was seen in it."""
 
 import logging
 from functools import cache
@@ -6,11 +6,25 @@ from functools import cache
 from families import FAMILIES, build, conditioning, empty_latent
 from real_host import RealHost
 
+EVALUATION = "self_attention_guidance_evaluation"
+
 
 def sample(model, family, cfg, steps=2, batch=None):
     positive, negative = conditioning(family, seed=1), conditioning(family, seed=2)
     latent = empty_latent(family, batch or family.batch)
     return RealHost().sample(model, positive, negative, latent, cfg=cfg, steps=steps, scheduler="simple")
+
+
+def spied(model):
+    """A clone of a guided model, and the list that what was seen at its latents appears in."""
+    model, passes = model.clone(), []
+
+    def post_cfg(args):
+        passes.append(args["model_options"]["transformer_options"][EVALUATION].find(args["input"]))
+        return args["denoised"]
+
+    model.set_model_sampler_post_cfg_function(post_cfg)
+    return model, passes
 
 
 class Warnings(logging.Handler):

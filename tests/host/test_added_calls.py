@@ -3,21 +3,8 @@
 import comfy.ldm.modules.attention
 import pytest
 import torch
-from families import FAMILIES, available, build
-from test_families import one_thread, sample  # noqa: F401  (one_thread is a fixture)
-
-ORDERS = pytest.mark.parametrize("order", ["guided first", "guided last"])
-
-
-def family_named(name):
-    family = next(family for family in FAMILIES if family.name == name)
-    if not available(family):
-        pytest.skip(f"this host has no {name}")
-    return family
-
-
-def in_order(order, guide, added, model):
-    return added(guide(model)) if order == "guided first" else guide(added(model))
+from families import ORDERS, build, family_named, in_order
+from outcomes import sample
 
 
 def patched(model, names, change):

@@ -380,6 +380,16 @@ def test_step_caches(host, guide, caplog, cache, sag_first):
     assert len(messages) == (cache == "EasyCache") and all("was not called" in message for message in messages)
 
 
+def test_a_step_that_a_cache_answers_for_is_not_guided_without_attention_either(host, advanced, caplog):
+    model, caching = host.unet(), node("nodes_easycache", "EasyCacheNode", 3.0, 0.0, 1.0, False)
+    with torch.no_grad():
+        model.model.diffusion_model.out[-1].weight.mul_(0.05)
+    both = advanced(caching(model), mask_mode="global_blur")
+    assert host.sample(both, *prompts(host), latent(16, 16), steps=6, cfg=3.0).isfinite().all()
+    messages = our_messages(caplog)
+    assert len(messages) == 1 and "another node answered in its stead" in messages[0]
+
+
 def test_two_devices_may_record_at_once(host, guide):
     """Hosts with several devices evaluate conditionings in worker threads."""
     model = guide(host.unet())

@@ -6,10 +6,9 @@ import inspect
 import comfy.context_windows as windows
 import pytest
 import torch
-from families import build
+from families import build, family_named
+from outcomes import sample, spied, streams
 from reference import guide_by_reference, relative_error
-from test_added_calls import family_named
-from test_families import one_thread, sample, spied, streams  # noqa: F401  (one_thread is a fixture)
 
 FRAMES = 9
 SCHEDULES = [

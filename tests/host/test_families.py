@@ -7,23 +7,10 @@ import pytest
 import torch
 from attention_calls import attention_calls, received_by_brute_force
 from families import FAMILIES, available, build, conditioning, latent_of
-from outcomes import outcome, sample, streams
+from outcomes import outcome, sample, spied, streams
 from real_host import RealHost
 
 HERE = [family for family in FAMILIES if available(family)]
-EVALUATION = "self_attention_guidance_evaluation"
-
-
-def spied(model):
-    """A clone of a guided model, and the list that what was seen at its latents appears in."""
-    model, passes = model.clone(), []
-
-    def post_cfg(args):
-        passes.append(args["model_options"]["transformer_options"][EVALUATION].find(args["input"]))
-        return args["denoised"]
-
-    model.set_model_sampler_post_cfg_function(post_cfg)
-    return model, passes
 
 
 @pytest.fixture(params=HERE, ids=[family.name for family in HERE])

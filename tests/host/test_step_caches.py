@@ -4,9 +4,8 @@ from unittest import mock
 
 import pytest
 import torch
-from families import build
-from test_added_calls import ORDERS, family_named, in_order
-from test_families import one_thread, sample  # noqa: F401  (one_thread is a fixture)
+from families import ORDERS, build, family_named, in_order
+from outcomes import sample
 
 
 class Cache:

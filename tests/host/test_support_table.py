@@ -1,4 +1,4 @@
-"""README says of every family what ran on this host; SAG_WRITE_SUPPORT=1 writes what ran instead."""
+"""docs/models.md says of every family what ran on this host; SAG_WRITE_SUPPORT=1 writes what ran instead."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from outcomes import outcome
 
 from demo.comfyui import PACK
 
-PAGE = PACK / "README.md"
+PAGE = PACK / "docs" / "models.md"
 TABLE = re.compile(r"(<!-- support: begin -->\n)(.*?)(<!-- support: end -->)", re.DOTALL)
 
 

@@ -1,12 +1,10 @@
-"""Every node has its texts, of which the schema is the source, and a help page that names every input.
+"""Every node has its texts, of which the schema is the source, and a help page in every language.
 
-SAG_WRITE_TEXTS=1 writes what is made from the schema: the English texts, and the help page's table of inputs of the
-Advanced node.
+SAG_WRITE_TEXTS=1 writes what is made from the schema: the English texts, and of the help pages what `tools.help` gives.
 """
 
 import json
 import os
-import re
 import warnings
 
 import pytest
@@ -14,12 +12,19 @@ import pytest
 from demo.comfyui import PACK
 from demo.prompts import COLOURS, OBJECTS
 from sag_core import declarations
+from tools import help
 
 LOCALES = sorted(path.parent.name for path in (PACK / "locales").glob("*/nodeDefs.json"))
 ADVANCED = "SAGSelfAttentionGuidanceAdvanced"
-HELPED = ["SAGSelfAttentionGuidance", ADVANCED, "SAGDemoModel"]
-NODES = [*HELPED, "SAGPreset", "SAGMaskPreview", "SAGSweep", "SAGCompareGrid"]
-TABLE = re.compile(r"(?<=## Inputs\n\n)(\|.*\n)+")
+NODES = [
+    "SAGSelfAttentionGuidance",
+    ADVANCED,
+    "SAGPreset",
+    "SAGMaskPreview",
+    "SAGSweep",
+    "SAGCompareGrid",
+    "SAGDemoModel",
+]
 WRITES = bool(os.environ.get("SAG_WRITE_TEXTS"))
 
 
@@ -41,23 +46,10 @@ def texts_of(schema):
     }
 
 
-def help_path(node):
-    return PACK / "web" / "docs" / f"{node}.md"
-
-
-def table_of(inputs):
-    """A help page's table of inputs."""
-    lines = ["| Name | Default | Range | Meaning |", "| --- | --- | --- | --- |"]
-    for field in inputs:
-        default = getattr(field, "default", None)
-        if isinstance(default, bool):
-            default = "on" if default else "off"
-        span = ", ".join(f"`{option}`" for option in getattr(field, "options", None) or ())
-        if getattr(field, "min", None) is not None:
-            span = f"{field.min:g} to {field.max:g}"
-        cells = (f"`{field.id}`", "" if default is None else str(default), span, field.tooltip)
-        lines.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
-    return "\n".join(lines) + "\n"
+def help_path(node, language):
+    """The page that the window shows; one in no language of ours gets the English one."""
+    pages = PACK / "web" / "docs"
+    return pages / f"{node}.md" if language == "en" else pages / node / f"{language}.md"
 
 
 def flat(node_texts, place=()):
@@ -92,26 +84,28 @@ def test_other_languages_name_nothing_else_and_what_they_lack_is_shown_in_englis
             warnings.warn(f"locales/{language}: {node} is shown in English: {what}", stacklevel=1)
 
 
-@pytest.mark.parametrize("node", HELPED)
-def test_the_help_page_has_a_row_for_every_input(node_classes, node):
-    page = help_path(node).read_text(encoding="utf-8")
-    missing = [i.id for i in node_classes[node].define_schema().inputs if f"| `{i.id}` |" not in page]
-    assert missing == []
-
-
-def test_the_advanced_nodes_table_says_what_is_declared(node_classes):
-    page, right = (
-        help_path(ADVANCED).read_text(encoding="utf-8"),
-        table_of(node_classes[ADVANCED].define_schema().inputs),
-    )
+@pytest.mark.parametrize("language", LOCALES)
+@pytest.mark.parametrize("node", NODES)
+def test_the_help_page_says_what_the_texts_say(node_classes, node, language):
+    english, translated = texts("en")[node], texts(language).get(node, {})
+    shown = {**english, **translated}
+    for part in ("inputs", "outputs"):
+        shown[part] = {**english[part], **translated.get(part, {})}
+    path, right = help_path(node, language), help.page(node, node_classes[node].define_schema(), shown, language)
+    page = path.read_text(encoding="utf-8") if path.exists() else ""
+    made, marker, rest = page.partition("\n" + help.MORE)
     if WRITES:
-        help_path(ADVANCED).write_text(TABLE.sub(lambda _: right, page), encoding="utf-8")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(right + marker + rest, encoding="utf-8")
         return
-    assert TABLE.search(page).group() == right, f"SAG_WRITE_TEXTS=1 writes this table:\n{right}"
+    assert made == right, "SAG_WRITE_TEXTS=1 writes it"
+    assert all(f"**`{field.id}`**" in page for field in node_classes[node].define_schema().inputs)
+    # The window looks for pictures beside the English page, whatever the language.
+    assert (PACK / "web" / "docs" / help.PICTURES[node]).is_file()
 
 
 def test_every_language_and_the_help_page_name_the_words_of_the_demo_model():
-    page = help_path("SAGDemoModel").read_text(encoding="utf-8")
+    page = help_path("SAGDemoModel", "en").read_text(encoding="utf-8")
     tooltip = ("SAGDemoModel", "inputs", "prompt", "tooltip")
     translated = [dict(flat(texts(language))).get(tooltip) for language in LOCALES]
     for text in (page, *filter(None, translated)):

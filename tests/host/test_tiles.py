@@ -4,8 +4,8 @@ import pytest
 import torch
 from attention_calls import attention_calls
 from contract import latent, our_messages, prompts
-from test_compositions import node
-from test_families import spied
+from graphs import node
+from outcomes import spied
 
 
 def in_tiles(size):

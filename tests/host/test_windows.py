@@ -58,6 +58,9 @@ def guide_by_frames(model, frames, weights, scale=0.75, blur_sigma=1.0):
 CASES = {
     "flat": (windows(3, 1), [[0, 1, 2], [2, 3, 4]], [[1, 1, 1]] * 2),
     "pyramid": (windows(3, 2, fuse="pyramid"), [[0, 1, 2], [1, 2, 3], [2, 3, 4]], [[1, 2, 1]] * 3),
+    "relative": (
+        windows(3, 2, fuse="relative"), [[0, 1, 2], [1, 2, 3], [2, 3, 4]], [[0.01, 1, 0.01]] * 3
+    ),
     "a causal anchor": (
         windows(3, 1, causal_window_fix=True), [[0, 1, 2], [None, 2, 3, 4]], [[1, 1, 1], [0, 1, 1, 1]]
     ),
