@@ -1,9 +1,10 @@
-"""The settings of the presets, as inputs of the Advanced node; those that are not named stay at their defaults."""
+"""What the demo and the comparison on a checkpoint draw."""
+
+from dataclasses import asdict
+
+from sag_core import PRESETS as ALL
+from sag_core import Settings
 
 PLAIN, ADVANCED = "SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced"  # the nodes
-SHARPER = {"scale": 1.0, "blur_sigma": 3.0, "difference": "image", "start_percent": 0.2, "end_percent": 0.8}
-PRESETS = {
-    "the paper": {"scale": 0.75, "blur_sigma": 1.0, "difference": "noise"},
-    "sharper": SHARPER,
-    "fast": {**SHARPER, "apply_every": 3, "reuse": True},
-}
+SHARPER = ALL["sharper"]
+PRESETS = {"the paper": {name: asdict(Settings())[name] for name in SHARPER}, "sharper": SHARPER, "fast": ALL["fast"]}

@@ -8,7 +8,8 @@ import api_page
 import pytest
 
 IMAGE = {"filename": "with_00001_.png", "subfolder": "sag_demo", "type": "output"}
-SUCCESS = {"status": {"status_str": "success"}, "outputs": {"9": {"images": [IMAGE]}, "10": {"text": ["no picture"]}}}
+SHOWN = {**IMAGE, "filename": "shown.png", "type": "temp"}
+SUCCESS = {"status": {"status_str": "success"}, "outputs": {"9": {"images": [IMAGE, SHOWN]}, "10": {"text": ["none"]}}}
 ERROR = {"node_id": "2", "node_type": "SAGSelfAttentionGuidance", "exception_message": "no such block"}
 FAILURE = {"status": {"status_str": "error", "messages": [["execution_error", ERROR]]}, "outputs": {}}
 REFUSAL = {
@@ -63,7 +64,8 @@ def test_it_queues_the_demo_and_fetches_the_picture(reply, tmp_path):
     assert (tmp_path / "with_00001_.png").read_bytes() == b"PNG"
     assert asked[-1] == "/view?filename=with_00001_.png&subfolder=sag_demo&type=output"
     inputs = {node["class_type"]: node["inputs"] for node in asked[0]["prompt"].values()}
-    assert inputs["SAGSelfAttentionGuidance"]["scale"] == 0.5 and inputs["KSampler"]["seed"] == 7
+    (guidance,) = [values for name, values in inputs.items() if name.startswith("SAGSelfAttentionGuidance")]
+    assert guidance["scale"] == 0.5 and inputs["KSampler"]["seed"] == 7
     assert "SAGDemoModel" in inputs and "CheckpointLoaderSimple" not in inputs
 
 

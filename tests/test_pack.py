@@ -58,6 +58,26 @@ def test_sources_are_ascii_and_run_no_code_from_text(path):
     assert not {call.id for call in calls if isinstance(call, ast.Name)} & {"eval", "exec", "compile", "__import__"}
 
 
+@pytest.mark.parametrize(
+    "path", [path for room in ("sag_core", "nodes") for path in sorted((ROOT / room).rglob("*.py"))],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)  # fmt: skip
+def test_nodes_and_core_open_no_files_and_no_connections(path):
+    """What they read is the demo model's file, which is in the pack; what they show, the host writes."""
+    assert not {name.split(".")[0] for name in imports(path)} & {
+        *("os", "io", "shutil", "tempfile", "subprocess", "socket", "ssl", "http", "requests", "aiohttp", "pickle"),
+    }
+    assert "urllib.request" not in set(imports(path))
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    names = {call.id for call in calls if isinstance(call, ast.Name)}
+    attributes = {call.attr for call in calls if isinstance(call, ast.Attribute)}
+    assert not names & {"open"}
+    assert not attributes & {
+        *("open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink", "rename", "touch"),
+        *("from_file", "save_file", "load_file", "load_torch_file", "truetype", "urlopen"),
+    }
+
+
 def test_requirements_name_no_package():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.strip() and not line.startswith("#")] == []

@@ -18,17 +18,14 @@ from demo.data import pictures
 from .judge import REFERENCE
 from .lines import IMAGE, Line, Studio
 from .measures import Judge
-from .scan import SEED
 
 FOLDER = Path(__file__).parent
+SEED = 0  # as in the first repetition of the table
 
 
 def lines() -> "list[Line]":
     """No guidance and full guidance first."""
-    cheaper = [replace(IMAGE, every=every) for every in (2, 3, 6)]
-    cheaper += [replace(IMAGE, scale=2, start=0, end=end) for end in (0.4, 0.2)]
-    free = [Line("unsharp mask", 0.2, 2), Line("unsharp mask, certain", 4, 2), Line("last prediction", 0.2)]
-    return [Line(), IMAGE, *cheaper, *free]
+    return [Line(), IMAGE, *(replace(IMAGE, every=every) for every in (2, 3)), Line("unsharp mask", 0.2, 2)]
 
 
 def psnr(got: Tensor, expected: Tensor) -> float:
@@ -39,7 +36,7 @@ def psnr(got: Tensor, expected: Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--samples", type=int, default=192, help="pictures for each line")
+    parser.add_argument("--samples", type=int, default=1000, help="pictures for each line")
     parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS)
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where pictures are kept")
     args = parser.parse_args()
