@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from . import prompts
+from .presets import PRESETS, SHARPER
 
 ROWS = 4  # seeds on a sheet
 
@@ -43,12 +44,16 @@ def known_words(text: str) -> str:
 def arguments(argv: "Optional[list[str]]" = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.split("\n")[0])
     words = f"one of {', '.join(prompts.COLOURS)}, and one of {', '.join(prompts.OBJECTS)}; either may be left out"
-    parser.add_argument("--prompt", type=known_words, default="a red mushroom", help=words)
+    parser.add_argument("--prompt", type=known_words, default="", help=words)
     parser.add_argument("--seed", type=number(int, 0, 2**63 - 1 - ROWS), default=0, help="of the first row")
-    parser.add_argument("--scale", type=number(float, -2, 5), default=0.75, help="of Self-Attention Guidance")
-    parser.add_argument("--blur-sigma", type=number(float, 0, 10), default=3.0, help="of its blur, in pixels")
-    parser.add_argument("--cfg", type=number(float, 1, 30), default=2.0, help="of classifier-free guidance")
-    parser.add_argument("--steps", type=number(int, 1, 1000), default=20)
+    parser.add_argument("--scale", type=number(float, -2, 5), default=SHARPER["scale"], help="of the guidance")
+    parser.add_argument(
+        "--blur-sigma", type=number(float, 0, 10), default=SHARPER["blur_sigma"], help="of its blur, in pixels"
+    )
+    parser.add_argument(
+        "--cfg", type=number(float, 1, 30), default=1.0, help="of classifier-free guidance; 1 is without"
+    )
+    parser.add_argument("--steps", type=number(int, 1, 1000), default=10)
     parser.add_argument("--out", type=Path, default=Path("sag_demo.png"), help="the picture to write (.png or .jpg)")
     parser.add_argument(
         "--comfyui",
@@ -79,28 +84,33 @@ def draw(args: argparse.Namespace):
 
     engine = Engine(checkpoint.load(), "cuda" if torch.cuda.is_available() else "cpu")
     noise, texts = engine.noise(args.seed, ROWS), [args.prompt] * ROWS
+    settings = {"the paper": PRESETS["the paper"]}
+    settings["sharper"] = {**SHARPER, "scale": args.scale, "blur_sigma": args.blur_sigma}
     with tqdm(total=3 * args.steps, desc="drawing", unit="step") as bar:
         options = dict(steps=args.steps, cfg=args.cfg, on_step=lambda *_: bar.update())
         without = engine.sample(noise, texts, **options).cpu()
         guided, masks = {}, []
-        for difference in ("image", "noise"):
-            masks.clear()
-            with SelfAttentionGuidance(
-                engine.unet, args.scale, args.blur_sigma, difference=difference, on_mask=masks.append
-            ) as guidance:
-                guided[difference] = engine.sample(noise, texts, guidance=guidance, **options).cpu()
+        for name, chosen in settings.items():
+            masks.clear()  # those of the last are shown
+            with SelfAttentionGuidance(engine.unet, **chosen, on_mask=masks.append) as guidance:
+                guided[name] = engine.sample(noise, texts, guidance=guidance, **options).cpu()
     columns = {
         "without\nguidance": without,
-        f"guided {args.scale:g}\n(image difference)": guided["image"],
-        "what that changed\n(4 x; grey: nothing)": change(without, guided["image"], 4),
-        f"the paper's {args.scale:g}\n(noise difference)": guided["noise"],
-        "what that changed\n(4 x; grey: nothing)\n": change(without, guided["noise"], 4),
+        f"guided: sharper\n(image, {args.scale:g})": guided["sharper"],
+        "what that changed\n(4 x; grey: nothing)": change(without, guided["sharper"], 4),
+        f"the paper: softer\n(noise, {settings['the paper']['scale']:g})": guided["the paper"],
+        "what that changed\n(4 x; grey: nothing)\n": change(without, guided["the paper"], 4),
     }
-    if masks:  # scale or blur 0 blurs nothing
+    if masks and args.scale and args.blur_sigma:  # else nothing is blurred
         columns["where it blurs\n(bright: often)"] = lit_by(without, [mask.cpu() for mask in masks])
+    return sheet(columns, f"{described(args)}, seeds {args.seed} to {args.seed + ROWS - 1}")
+
+
+def described(args: argparse.Namespace) -> str:
+    """What is drawn, for the title."""
     cfg = f", CFG {args.cfg:g}" if args.cfg != 1 else ""
-    what = f'"{args.prompt}"' if args.prompt else "no prompt"
-    return sheet(columns, f"{what}, seeds {args.seed} to {args.seed + ROWS - 1}, {args.steps} steps of DDIM{cfg}")
+    prompt = f'"{args.prompt}"' if args.prompt else "no prompt"
+    return f"{prompt}, {args.steps} steps of DDIM{cfg}"
 
 
 def draw_in_comfyui(args: argparse.Namespace):
@@ -118,8 +128,8 @@ def draw_in_comfyui(args: argparse.Namespace):
     values = {name: getattr(args, name) for name in names}
     files = pictures_with_and_without(args.comfyui.resolve(), python.absolute(), **values)
     without, guided = ([Image.open(io.BytesIO(file)).convert("RGB") for file in column] for column in files)
-    columns = {"without\nguidance": without, f"guided {args.scale:g}\n(image difference)": guided}
-    return sheet(columns, f'ComfyUI: "{args.prompt}", seed {args.seed}, {args.steps} steps')
+    columns = {"without\nguidance": without, f"guided: sharper\n(image, {args.scale:g})": guided}
+    return sheet(columns, f"in ComfyUI: {described(args)}, seed {args.seed}")
 
 
 def main() -> None:

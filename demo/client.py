@@ -46,9 +46,7 @@ class Client:
         """The required inputs of a kind of node: by name, its type or choices, and its options."""
         description = self.get_json(f"/object_info/{urllib.parse.quote(node)}").get(node)
         if description is None:
-            raise RuntimeError(
-                f"the ComfyUI at {self.address} has no node {node}: install the pack there and restart it"
-            )
+            raise RuntimeError(f"the ComfyUI at {self.address} lacks the node {node}: install the pack there")
         return {
             name: (kind[0], kind[1] if len(kind) > 1 else {})
             for name, kind in description["input"].get("required", {}).items()

@@ -15,9 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .client import Client
-from .presets import PRESETS
+from .presets import ADVANCED, PRESETS
 
-ADVANCED = "SAGSelfAttentionGuidanceAdvanced"
 WITHOUT = "without"
 PROMPTS = (
     "photo of an old fisherman mending a net, harbour in the background",

@@ -35,7 +35,8 @@ class SelfAttentionGuidance:
 
     Args:
         unet: the network to listen to.
-        scale, blur_sigma, threshold, mask_mode, difference: as `sag_core.Settings`, which also checks them.
+        scale, blur_sigma, threshold, mask_mode, difference, start_percent, end_percent: as `sag_core.Settings`, which
+            also checks them.
         attention: the self-attention to read instead.
         on_mask: called with every step's mask, (b, 1, h, w).
 
@@ -51,6 +52,8 @@ class SelfAttentionGuidance:
         threshold: float = 1.0,
         mask_mode: str = "self_attention",
         difference: str = "noise",
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
         attention: Optional[Attention] = None,
         on_mask: Optional[Callable[[Tensor], None]] = None,
     ) -> None:
@@ -60,6 +63,8 @@ class SelfAttentionGuidance:
             mask_threshold=threshold,
             mask_mode=mask_mode,
             difference=difference,
+            start_percent=start_percent,
+            end_percent=end_percent,
         )
         self._statistic = sag_core.MASK_MODES[mask_mode].statistic
         self._attention = attention or unet.mid_block.attentions[0].transformer_blocks[0].attn1
@@ -78,6 +83,8 @@ class SelfAttentionGuidance:
 
     @torch.no_grad()
     def __call__(self, step: Step) -> Tensor:
+        if not self.settings.start_percent <= step.progress + 1e-6 < self.settings.end_percent:
+            return step.denoised
         self._steps += 1
         _, mask = sag_core.degradation_mask(self.settings, step.x0, lambda seed: self._map(step, seed), self._steps)
         if self._on_mask is not None:

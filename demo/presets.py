@@ -1,7 +1,10 @@
-"""The settings of the presets, as inputs of the Advanced node; those that are not named stay at their defaults."""
+"""What the demo and the comparison on a checkpoint draw."""
 
-PRESETS = {
-    "the paper": {"scale": 0.75, "blur_sigma": 1.0, "difference": "noise"},
-    "sharper": {"scale": 1.0, "blur_sigma": 1.0, "difference": "image"},
-    "fast": {"scale": 1.0, "blur_sigma": 1.0, "difference": "image", "apply_every": 3, "reuse": True},
-}
+from dataclasses import asdict
+
+from sag_core import PRESETS as ALL
+from sag_core import Settings
+
+PLAIN, ADVANCED = "SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced"  # the nodes
+SHARPER = ALL["sharper"]
+PRESETS = {"the paper": {name: asdict(Settings())[name] for name in SHARPER}, "sharper": SHARPER, "fast": ALL["fast"]}

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .client import Client
+from .presets import ADVANCED, PLAIN, SHARPER
 
 PACK = Path(__file__).resolve().parents[1]
 START_SECONDS = 180
@@ -113,7 +114,7 @@ def serve(
 def pictures_with_and_without(
     comfyui: Path, python: Path, *, prompt: str, seed: int, scale: float, blur_sigma: float, steps: int, cfg: float
 ) -> "tuple[list[bytes], list[bytes]]":
-    """Run `with_and_without.json` with these values.
+    """Run `with_and_without.json` with these values and otherwise the preset "sharper".
 
     Returns:
         The PNG files without guidance, and those with it.
@@ -122,16 +123,16 @@ def pictures_with_and_without(
         RuntimeError: ComfyUI does not start, refuses the workflow or fails.
     """
     workflow = json.loads(Path(__file__).with_name("with_and_without.json").read_text(encoding="utf-8"))
-    values = {
-        "SAGDemoModel": {"prompt": prompt},
-        "SAGSelfAttentionGuidance": {"scale": scale, "blur_sigma": blur_sigma},
-        "KSampler": {"seed": seed, "steps": steps, "cfg": cfg},
-    }
+    values = {"SAGDemoModel": {"prompt": prompt}, "KSampler": {"seed": seed, "steps": steps, "cfg": cfg}}
     for node in workflow.values():
         node["inputs"].update(values.get(node["class_type"], {}))
     base = Path(tempfile.mkdtemp())
     try:
         with serve(comfyui, python, base) as server:
+            chosen = {**server.defaults(ADVANCED), **SHARPER, "scale": scale, "blur_sigma": blur_sigma}
+            for node in workflow.values():
+                if node["class_type"] in (PLAIN, ADVANCED):
+                    node.update(class_type=ADVANCED, inputs={**chosen, "model": node["inputs"]["model"]})
             pictures = server.pictures(workflow)
     finally:
         shutil.rmtree(base, ignore_errors=True)  # Windows may still hold a file of the server that has just ended

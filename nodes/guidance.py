@@ -93,9 +93,9 @@ class SAGSelfAttentionGuidance(io.ComfyNode):
             display_name="Self-Attention Guidance (SAG)",
             category=CATEGORY,
             description=(
-                "Guides a model by its own attention. At each step it blurs the parts of the predicted image that the model "
-                "pays most attention to, lets the model look at the blurred version, and steers away from the result. "
-                "Costs one extra model evaluation per step. Place it between the model loader and any sampler."
+                "Guides a model by its own attention. At each step it blurs the parts of the predicted image that the "
+                "model pays most attention to, lets the model look at the blurred version, and steers away from the "
+                "result. Costs one extra model evaluation per step. Place it between the model loader and any sampler."
             ),
             inputs=[_model(), *_settings_inputs("scale", "blur_sigma")],
             outputs=[guided_model_output()],

@@ -1,23 +1,11 @@
-"""Settings under a name, and the node that guides by them."""
-
-from typing import Any
+"""The node that guides by settings under a name."""
 
 from comfy_api.latest import io
 
-from ..sag_core import Settings
+from ..sag_core import PRESETS, Settings
 from .adapter import supported
 from .combinations import described
 from .guidance import CATEGORY, TracedNode, guided_model_output, trace_output
-
-# What differs from the Advanced node's defaults. Saved workflows hold the name alone, so a preset never changes under
-# its name: a better one gets a new name, and the old one stays.
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper ADM": {"scale": 0.5, "blur_sigma": 9.0, "blur_kernel": 31, "attention_blocks": "output.2"},
-    "diffusers": {"scale": 0.75, "blur_sigma": 1.0, "blur_kernel": 9},
-    "ComfyUI built-in": {"scale": 0.5, "blur_sigma": 2.0, "blur_kernel": 9, "branch": "unconditional"},
-    "gentle for SDXL": {"scale": 0.4, "blur_sigma": 0.5, "scale_curve": "cosine_fade_out"},
-}
 
 
 def preset_input(tooltip: str):
@@ -38,8 +26,9 @@ class SAGPreset(TracedNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model to guide."),
                 preset_input(
-                    "Which settings. default is the plain Self-Attention Guidance node, diffusers and ComfyUI built-in "
-                    "give the results of those; choose a gentle one when pictures come out too hard or too soft."
+                    "Which settings. default is the plain Self-Attention Guidance node, the paper's rule; sharper "
+                    "compares images and fast does so at every third step; diffusers and ComfyUI built-in give the "
+                    "results of those."
                 ),
             ],
             outputs=[

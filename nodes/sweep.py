@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..sag_core import Settings
+from ..sag_core import PRESETS, Settings
 from .adapter import guide_model, supported
 from .combinations import combinations
 from .guidance import CATEGORY
-from .presets import PRESETS, preset_input
+from .presets import preset_input
 
 
 class SAGSweep(io.ComfyNode):

@@ -21,6 +21,7 @@ from .mask_modes import (
     shuffled_tokens,
     soft_attention_mask,
 )
+from .presets import PRESETS
 from .projection import perpendicular
 from .rescale import RESCALE_MODES, rescaled
 from .schedule import SCALE_CURVES, Window, progress, scale_curve, window
@@ -31,6 +32,7 @@ __all__ = [
     "AUTO",
     "DIFFERENCES",
     "MASK_MODES",
+    "PRESETS",
     "RESCALE_MODES",
     "SCALE_CURVES",
     "Declaration",

@@ -10,7 +10,7 @@ from .checks import check_choice, check_floating, check_number, check_same_shape
 from .projection import perpendicular
 from .rescale import rescaled
 
-DIFFERENCES: tuple[str, ...] = ("noise", "image")
+DIFFERENCES: tuple[str, ...] = ("noise", "image", "detail")
 
 
 def self_attention_guidance(
@@ -42,7 +42,8 @@ def self_attention_guidance(
         x: the noisy latent that was denoised.
         x0: what the model predicted for `x` on the guided branch.
         mask: 0..1, broadcastable to `x0`, such as (b, 1, h, w).
-        denoise: the model on the guided branch at this noise level, `D(x) -> x0`; called once with `x_bar`.
+        denoise: the model on the guided branch at this noise level, `D(x) -> x0`; called once with `x_bar`, and not at
+            all for the difference "detail".
         scale: s; 0 is neutral: `denoised` comes back and the model is not called. Negative values steer the other way.
         blur_sigma: standard deviation of G in latent pixels, at least 0; 0 is neutral as well: nothing is degraded.
         alpha: share of the image in `x` at this noise level; 1 where noise is added to the unscaled image, 1 - t in
@@ -86,6 +87,7 @@ def guidance_term(
 
         "noise":  x0_degraded - D(x_bar)    the predicted noises, each under its own picture (the paper)
         "image":  x0 - D(x_bar)             the predicted pictures, = "noise" + M * (x0 - G(x0))
+        "detail": x0 - x0_degraded          what the blur removes, an unsharp mask: the model is not called
 
     For a linear denoiser that returns the share w of a frequency, and h = M * (x0 - G(x0)) that the blur removes,
     they are -(1 - w) * h, which softens, and w * h, which sharpens most where the model is sure of its detail
@@ -108,6 +110,8 @@ def guidance_term(
     else:
         check_number("alpha", alpha)
     removed = mask * (gaussian_blur(x0, blur_sigma, kernel_size) - x0)
+    if difference == "detail":
+        return -removed
     x_bar = (x + alpha * removed).to(x.dtype)
     prediction = denoise(x_bar)
     check_same_shape("the result of denoise", prediction, "x0", x0)

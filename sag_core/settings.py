@@ -158,8 +158,9 @@ class Settings:
     )
     difference: str = _choice(
         "noise", DIFFERENCES,
-        "What is compared with the blurred version's: the predicted noise (the paper), which calms and softens, "
-        "or the predicted image, which sharpens. Turn to image when pictures come out too soft.",
+        "What is compared with the blurred version's: the predicted noise (the paper), which calms and softens, or "
+        "the predicted image, which sharpens. detail adds what the blur removes, an unsharp mask: it sharpens too and "
+        "costs no evaluation. Turn to image when pictures come out too soft.",
         later=True,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@ import torch
 
 pytest.importorskip("diffusers", reason="the demo's sampler needs: pip install diffusers")
 
+import sag_core
 from demo.checkpoint import Architecture, Checkpoint
 from demo.engine import Engine
 from demo.guidance import SelfAttentionGuidance
@@ -46,6 +47,35 @@ def test_costs_as_many_evaluations_as_it_says(engine, noise, steps, cfg, passes,
         with SelfAttentionGuidance(engine.unet, scale) as guidance:
             engine.sample(noise, TEXTS, steps=steps, cfg=cfg, guidance=guidance)
     assert engine.evaluations - before == (passes + more) * len(TEXTS) * steps
+
+
+@pytest.mark.parametrize("start, end, guided", [(0.0, 0.5, 2), (0.25, 0.75, 2), (0.5, 1.0, 2), (0.6, 0.4, 0)])
+def test_guides_in_a_half_open_part_of_the_schedule(engine, noise, start, end, guided):
+    before, passes = engine.evaluations, []
+    window = {"start_percent": start, "end_percent": end}
+    with SelfAttentionGuidance(engine.unet, 0.75, on_mask=passes.append, **window) as guidance:
+        engine.sample(noise, TEXTS, steps=4, guidance=guidance)
+    assert len(passes) == guided
+    assert engine.evaluations - before == (4 + guided) * len(TEXTS)
+
+
+def test_the_image_difference_is_the_noise_difference_and_what_the_blur_removes(engine, noise):
+    """In one step of everything blurred, where the prediction is the picture."""
+    drawn = {}
+    for difference in ("noise", "image"):
+        with SelfAttentionGuidance(engine.unet, 0.5, mask_mode="global_blur", difference=difference) as guidance:
+            drawn[difference] = engine.sample(noise, TEXTS, steps=1, guidance=guidance)
+    x0 = engine.sample(noise, TEXTS, steps=1)
+    removed = x0 - sag_core.gaussian_blur(x0, 1.0)
+    torch.testing.assert_close(drawn["image"] - drawn["noise"], 0.5 * removed, rtol=1e-3, atol=1e-3)
+
+
+def test_half_precision_in_the_network_leaves_float32_outside(engine, noise):
+    architecture, table = engine.architecture, engine.token_table
+    half = Engine(Checkpoint(architecture, engine.unet.state_dict(), table, 0), dtype=torch.bfloat16)
+    exact, drawn = (one.sample(noise, TEXTS, steps=3) for one in (engine, half))
+    assert drawn.dtype == torch.float32
+    assert 0 < (drawn - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])

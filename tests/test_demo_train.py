@@ -17,11 +17,11 @@ from demo.prompts import COLOURS, OBJECTS  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def train(folder: Path, pictures: Path, steps: int) -> checkpoint.Checkpoint:
+def train(folder: Path, pictures: Path, steps: int, *more: str) -> checkpoint.Checkpoint:
     out = folder / "out.safetensors"
     small = ["--count", "8", "--batch", "2", "--every", "2", "--device", "cpu", "--steps", str(steps)]
     places = ["--folder", str(folder), "--pictures", str(pictures), "--out", str(out)]
-    command = [sys.executable, "-m", "demo.train", *small, *places]
+    command = [sys.executable, "-m", "demo.train", *small, *places, *more]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=ROOT, env=one_thread, check=True, capture_output=True)
     return checkpoint.load(out)
@@ -38,6 +38,15 @@ def test_training_stopped_and_continued_gives_the_weights_of_one_run(tmp_path):
     losses = [json.loads(line) for line in (tmp_path / "two" / "loss.jsonl").read_text().splitlines()]
     assert [row["step"] for row in losses] == [2, 4]
     assert len(list((tmp_path / "two").glob("samples_*.png"))) == 2
+
+
+def test_training_goes_on_from_given_weights_and_counts_their_steps(tmp_path):
+    first = train(tmp_path / "one", tmp_path / "pictures", 2)
+    given = tmp_path / "one" / "out.safetensors"
+    second = train(tmp_path / "two", tmp_path / "pictures", 2, "--from", str(given), "--rate", "1e-9")
+    assert second.trained_steps == 4
+    for name, tensor in first.unet.items():  # at no rate they stay what they were, to half precision
+        torch.testing.assert_close(second.unet[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def draw(objects: "list[str]", colours: "list[str]", seed: int = 0) -> torch.Tensor:

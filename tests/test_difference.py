@@ -68,6 +68,18 @@ def test_they_differ_by_what_the_blur_removes_whatever_the_model_does():
     torch.testing.assert_close(image - noise, mask * (x0 - gaussian_blur(x0, 1.0)))
 
 
+def test_detail_is_an_unsharp_mask_that_calls_no_model():
+    x, x0 = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    detail = guidance_term(x, x0, mask, None, blur_sigma=2.0, difference="detail")
+    torch.testing.assert_close(detail, mask * (x0 - gaussian_blur(x0, 2.0)))
+    # What the image difference is for a model that passes every change on.
+    image = guidance_term(x, x0, mask, lambda latent: x0 + latent - x, blur_sigma=2.0, difference="image")
+    torch.testing.assert_close(image, detail)
+    guided = self_attention_guidance(x0, x, x0, mask, None, scale=0.2, blur_sigma=2.0, difference="detail")
+    torch.testing.assert_close(guided, x0 + 0.2 * detail)
+
+
 def test_noise_is_the_default_and_the_rule_as_it_was_bit_for_bit():
     x, x0 = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     mask = (torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.5).float()
@@ -79,5 +91,5 @@ def test_noise_is_the_default_and_the_rule_as_it_was_bit_for_bit():
 
 def test_an_unknown_difference_names_the_choices():
     x = torch.zeros(1, 4, 8, 8)
-    with pytest.raises(ValueError, match="difference must be one of noise, image, got 'picture'"):
+    with pytest.raises(ValueError, match="difference must be one of noise, image, detail, got 'picture'"):
         guidance_term(x, x, x, torch.tanh, difference="picture")

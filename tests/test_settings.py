@@ -33,7 +33,7 @@ CHOICES = {
     "mask_upsampling": ("nearest", "bilinear"),
     "branch": ("auto", "unconditional", "conditional"),
     "rescale_mode": ("full", "partial", "norm_clamp"),
-    "difference": ("noise", "image"),
+    "difference": ("noise", "image", "detail"),
 }
 
 

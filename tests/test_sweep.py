@@ -96,6 +96,16 @@ def test_presets_never_change_under_their_name(pack):
     """Saved workflows hold the name alone. Add to this table; change nothing in it."""
     released = {
         "default": {},
+        "sharper": {"scale": 1.0, "blur_sigma": 3.0, "difference": "image", "start_percent": 0.2, "end_percent": 0.8},
+        "fast": {
+            "scale": 1.0,
+            "blur_sigma": 3.0,
+            "difference": "image",
+            "start_percent": 0.2,
+            "end_percent": 0.8,
+            "apply_every": 3,
+            "reuse": True,
+        },
         "paper ADM": {"scale": 0.5, "blur_sigma": 9.0, "blur_kernel": 31, "attention_blocks": "output.2"},
         "diffusers": {"scale": 0.75, "blur_sigma": 1.0, "blur_kernel": 9},
         "ComfyUI built-in": {"scale": 0.5, "blur_sigma": 2.0, "blur_kernel": 9, "branch": "unconditional"},

@@ -11,6 +11,7 @@ import platform
 import statistics
 from dataclasses import asdict
 from pathlib import Path
+from typing import Optional
 
 import torch
 from tqdm import tqdm
@@ -21,18 +22,11 @@ from demo.scenes import render
 
 from . import features, plot
 from .judge import HELD_OUT, REFERENCE
-from .lines import COLOURS_OF, OBJECTS_OF, STEPS, Line, Studio
+from .lines import COLOURS_OF, LINES, OBJECTS_OF, ONCE, STEPS, Line, Studio
 from .measures import Judge
 
 FOLDER = Path(__file__).parent
 FLOOR = "real pictures that it has not seen"
-
-
-def lines() -> "list[Line]":
-    """What the table shows; the scales are the best of scan.json, and those of equal strength."""
-    free = [Line(), Line(steps=2 * STEPS)]
-    prompted = [Line(prompted=True), Line(cfg=2, prompted=True)]
-    return free + prompted
 
 
 def main() -> None:
@@ -45,18 +39,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for results.json and results.png")
     args = parser.parse_args()
     studio = Studio(args.weights, args.cache, getattr(torch, args.dtype))
-    wanted, seeds = lines(), range(args.seeds)
+    jobs = [(seed, line) for seed in range(args.seeds) for line in LINES + ONCE * (seed == 0)]
     drawn, strengths = {}, {}
-    with tqdm(total=sum(line.evaluations for line in wanted) * args.seeds * args.samples, unit="evaluation") as bar:
-        for seed in seeds:
-            for line in wanted:
-                bar.set_description(line.title)
-                images, strength = studio.draw(line, seed, args.samples)
-                drawn.setdefault(line, []).append(images)
-                strengths.setdefault(line, []).append(strength)
-                bar.update(line.evaluations * args.samples)
+    with tqdm(total=sum(line.evaluations for _, line in jobs) * args.samples, unit="evaluation") as bar:
+        for seed, line in jobs:
+            bar.set_description(line.title)
+            images, strength = studio.draw(line, seed, args.samples)
+            drawn.setdefault(line, []).append(images)
+            strengths.setdefault(line, []).append(strength)
+            bar.update(line.evaluations * args.samples)
 
-    judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images)
+    judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, ["faults"])
     fresh = pictures(args.seeds * args.samples, 32, args.cache / "pictures", first_chunk=HELD_OUT).images
     pairs = torch.arange(args.samples) * 37 % len(COLOURS_OF)
     floors = {
@@ -64,15 +57,15 @@ def main() -> None:
         # Prompts go through all pairs in turn, which lowers every distance, so the floor has to have the same pairs.
         True: [
             render(OBJECTS_OF[pairs], COLOURS_OF[pairs], 32, torch.Generator().manual_seed(2_000_003 + seed))
-            for seed in seeds
+            for seed in range(args.seeds)
         ],
     }
     classifier = features.load("faults")
     rows = []
     for prompted, sets in floors.items():
         rows.append({"title": FLOOR, "prompted": prompted, **summary([judge(images) for images in sets])})
-    values = {line: [judge(images) for images in drawn[line]] for line in tqdm(wanted, desc="comparing")}
-    for line in wanted:
+    values = {line: [judge(images) for images in drawn[line]] for line in tqdm(LINES + ONCE, desc="comparing")}
+    for line in LINES + ONCE:
         plain = values[Line(prompted=line.prompted)]
         for one, other in zip(values[line], plain):  # from the same noise: the change is known better than the value
             one["change of FD"] = one["FD, faults"] / other["FD, faults"] - 1
@@ -101,11 +94,11 @@ def main() -> None:
 
 
 def summary(repeated: "list[dict[str, float]]") -> "dict[str, dict[str, float]]":
-    """Mean and standard deviation of every number over the repetitions."""
+    """Mean and standard deviation (none of a single one) of every number over the repetitions."""
     return {
         name: {
             "mean": statistics.mean(values[name] for values in repeated),
-            "sd": statistics.stdev(values[name] for values in repeated) if len(repeated) > 1 else 0.0,
+            "sd": statistics.stdev(values[name] for values in repeated) if len(repeated) > 1 else None,
         }
         for name in repeated[0]
     }
@@ -121,9 +114,8 @@ def table(result: dict) -> str:
         "coverage": ("coverage, faults", "{:.3f}"),
         "spectrum, dB": ("spectrum, dB", "{:.2f}"),
     }
-    if any("FD, imagenet" in row for row in result["lines"]):
-        columns["FD, ImageNet"] = ("FD, imagenet", "{:.0f}")
-    lines = [f"{result['seeds']} x {result['samples']} pictures a line, {result['steps']} steps, {result['dtype']}"]
+    drawn = f"{result['samples']} pictures, {result['seeds']} times where a spread is given"
+    lines = [f"{drawn}; {result['steps']} steps of DDIM, drawn in {result['dtype']} on the {result['device']}"]
     for prompted in (False, True):
         shown = {**columns, "as prompted": ("as prompted", "{:.1%}")} if prompted else columns
         head = ["With a prompt" if prompted else "Without a prompt", "evaluations", "strength", *shown]
@@ -131,11 +123,16 @@ def table(result: dict) -> str:
         for row in result["lines"]:
             if row["prompted"] == prompted:
                 cells = [row["title"], str(row.get("evaluations", "")), f"{row.get('strength', 0):.2%}"]
-                for name, form in shown.values():
-                    number = row.get(name)
-                    cells.append(number and f"{form.format(number['mean'])} ± {form.format(number['sd']).lstrip('+')}")
-                lines.append("| " + " | ".join(cell or "" for cell in cells) + " |")
+                cells += [cell(row.get(name), form) for name, form in shown.values()]
+                lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def cell(number: "Optional[dict[str, float]]", form: str) -> str:
+    """A mean, and the standard deviation where there is one."""
+    if number is None:
+        return ""
+    return form.format(number["mean"]) + ("" if number["sd"] is None else f" ± {form.format(number['sd']).lstrip('+')}")
 
 
 if __name__ == "__main__":

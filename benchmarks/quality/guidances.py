@@ -142,6 +142,7 @@ SAG = {
 }
 FREE = ("unsharp mask", "unsharp mask, certain", "last prediction")  # of evaluations
 WEAK = {"PAG": IdentityAttention, "SEG": BlurredQueries}
+BLURRING = ("SAG", "unsharp mask")  # how the names begin of those that take a blur
 NAMES = (*SAG, *FREE, *WEAK)
 
 

@@ -1,9 +1,8 @@
 """One line of a table: how its pictures are drawn, and where they are kept."""
 
 import hashlib
-import json
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from demo import checkpoint
 from demo.engine import Engine
 from demo.prompts import COLOURS, OBJECTS
 
-from .guidances import FREE, Every, Strength, Within, guidance
+from .guidances import BLURRING, FREE, Every, Strength, Within, guidance
 
 BATCH = 32
 STEPS = 10
@@ -47,6 +46,10 @@ class Line:
     prompted: bool = False
     steps: int = STEPS
 
+    def __post_init__(self) -> None:
+        for name in ("scale", "blur_sigma", "start", "end", "cfg"):  # 1 and 1.0 are one line
+            object.__setattr__(self, name, float(getattr(self, name)))
+
     @property
     def evaluations(self) -> int:
         """Passes through the network for a picture."""
@@ -58,9 +61,9 @@ class Line:
     def title(self) -> str:
         parts = [f"CFG {self.cfg:g}"] * (self.cfg != 1)
         if self.guidance:
-            blur = f", blur {self.blur_sigma:g}" if "SAG" in self.guidance or "unsharp" in self.guidance else ""
+            blur = f", blur {self.blur_sigma:g}" if self.guidance.startswith(BLURRING) else ""
             window = f", from {self.start:g} to {self.end:g}" if (self.start, self.end) != (0, 1) else ""
-            every = f", every {self.every}th step" if self.every > 1 else ""
+            every = f", every {self.every} steps" if self.every > 1 else ""
             parts.append(f"{self.guidance} {self.scale:g}{blur}{window}{every}")
         title = " + ".join(parts) or "unguided"
         return title if self.steps == STEPS else f"{title}, {self.steps} steps"
@@ -69,6 +72,26 @@ class Line:
         """The prompts of `count` pictures."""
         pairs = [i * 37 % len(COLOURS_OF) for i in range(count)]  # all of them in turn
         return [f"{COLOURS[COLOURS_OF[i]]} {OBJECTS[OBJECTS_OF[i]]}" if self.prompted else "" for i in pairs]
+
+
+IMAGE = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # the controls are as wide and in as many steps
+
+# The published table: every guidance at the best of its scales in scan.json, and controls of IMAGE.
+LINES = [
+    Line(),
+    IMAGE,
+    Line("SAG, noise", 0.3, 3),
+    replace(IMAGE, guidance="SAG, image, random mask"),
+    replace(IMAGE, guidance="SAG, image, everything blurred", scale=0.5),
+    Line("unsharp mask", 0.2, 2),  # as strong as IMAGE, without an evaluation
+]
+ONCE = [  # in the first repetition only
+    Line("PAG", 1),
+    Line("SEG", 4),
+    Line(prompted=True),
+    Line(cfg=1.5, prompted=True),
+    replace(IMAGE, scale=0.5, cfg=1.5, prompted=True),
+]
 
 
 class Studio:
@@ -92,7 +115,7 @@ class Studio:
 
         The strength is the norm of the guidance's change over that of the prediction, the mean over all steps.
         """
-        name = hashlib.sha256(json.dumps(asdict(line), sort_keys=True).encode()).hexdigest()[:16]
+        name = hashlib.sha256(repr(sorted(asdict(line).items())).encode()).hexdigest()[:16]
         file = self._folder / f"{name}_{seed}_{count}.safetensors"
         if not file.exists():
             drawn = [self._batch(line, 1_000_000 * (seed + 1), start, count) for start in range(0, count, BATCH)]

@@ -25,7 +25,7 @@ def save(result: dict, path: Path) -> None:
     )
     for line, rows, ground in zip(axes, grounds, ("without a prompt", "with a prompt")):
         for panel, (name, label) in zip(line, PANELS.items()):
-            means, spreads = ([row[name][part] for row in rows] for part in ("mean", "sd"))
+            means, spreads = ([row[name][part] or 0 for row in rows] for part in ("mean", "sd"))
             colours = ["0.6" if not row.get("guidance") else "C0" for row in rows]
             panel.barh([row["title"] for row in rows], means, xerr=spreads, color=colours)
             panel.axvline(means[1], color="black", linewidth=0.8)  # unguided

@@ -9,10 +9,10 @@ from demo import checkpoint
 from demo.data import pictures
 
 from .judge import REFERENCE
-from .lines import Line, Studio
+from .lines import IMAGE, Line, Studio
 from .measures import Judge
 
-LINES = (Line(), Line("SAG, image", 1.0))
+LINES = (Line(), IMAGE)
 SEED = 200
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where pictures are kept")
     args = parser.parse_args()
     judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, ["faults"])
-    print(f"{'':20}{'':9}  FD      precision  recall  coverage  spectrum, dB  difference of a pixel, of 255")
+    print(f"{'':46}{'':9}  FD      precision  recall  coverage  spectrum, dB  difference of a pixel, of 255")
     for line in LINES:
         first = None
         for dtype in (torch.float32, torch.bfloat16):
@@ -33,7 +33,7 @@ def main() -> None:
             v = judge(images)
             shares = [v[f"{name}, faults"] for name in ("precision", "recall", "coverage")]
             numbers = f"{v['FD, faults']:7.3f}  {shares[0]:9.3f}  {shares[1]:6.3f}  {shares[2]:8.3f}"
-            print(f"{line.title:20} {str(dtype)[6:]:9}{numbers}  {v['spectrum, dB']:12.3f}  {off:.2f}")
+            print(f"{line.title:46} {str(dtype)[6:]:9}{numbers}  {v['spectrum, dB']:12.3f}  {off:.2f}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from demo import checkpoint
 from demo.engine import Engine
 from demo.sheet import sheet
 
-from .guidances import NAMES, guidance
+from .guidances import BLURRING, NAMES, guidance
 from .lines import STEPS
 
-SCALES = {"SAG, noise": 0.75, "SAG, image": 1.0, "unsharp mask": 0.25, "PAG": 0.3}
+COLUMNS = [("SAG, image", 1, 3), ("SAG, noise", 0.75, 1), ("unsharp mask", 0.2, 2), ("PAG", 1, 0), ("SEG", 4, 0)]
 
 
 def main() -> None:
@@ -36,9 +36,10 @@ def main() -> None:
     noise, texts = engine.noise(args.seed, args.rows), [args.prompt] * args.rows
     options = {"steps": args.steps, "cfg": args.cfg}
     columns = {"unguided" if args.cfg == 1 else f"CFG {args.cfg:g}": engine.sample(noise, texts, **options)}
-    for name, scale, blur in args.guidance or [(name, scale, 1.0) for name, scale in SCALES.items()]:
+    for name, scale, blur in args.guidance or COLUMNS:
         with guidance(engine.unet, name, float(scale), float(blur)) as one:
-            title = f"{name}\n{float(scale):g}, blur {float(blur):g}"
+            wide = f", blur {float(blur):g}" if name.startswith(BLURRING) else ""
+            title = f"{name}\n{float(scale):g}{wide}"
             columns[title] = engine.sample(noise, texts, guidance=one, **options)
     prompt = f'"{args.prompt}"' if args.prompt else "no prompt"
     page = sheet(columns, f"{prompt}, seeds {args.seed} to {args.seed + args.rows - 1}, {args.steps} steps")

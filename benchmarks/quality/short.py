@@ -9,22 +9,25 @@ import torch
 
 from demo import checkpoint, scenes
 
-from .lines import COLOURS_OF, OBJECTS_OF, Line, Studio
-from .measures import Judge
+from . import features, metrics
+from .lines import COLOURS_OF, IMAGE, OBJECTS_OF, Line, Studio
+from .measures import features_of
 
 RECORDED = Path(__file__).parent / "recorded.json"
 SAMPLES = 40
 SEEDS = range(5)
-LINES = {"unguided": Line(), "SAG, image": Line("SAG, image", 1.0), "SAG, noise": Line("SAG, noise", 0.75)}
+LINES = {"unguided": Line(), "SAG, image": IMAGE, "SAG, noise": Line("SAG, noise", 0.75)}
 
 
 def figures(seed: int) -> "dict[str, float]":
     """Frechet distances of 40 pictures of every line, drawn without a prompt from the same noise."""
     real = scenes.render(OBJECTS_OF.repeat(2), COLOURS_OF.repeat(2), 32, torch.Generator().manual_seed(0))
-    judge = Judge(real, ["faults"])
+    network = features.load("faults")
+    reference = features_of(network, real)
     with tempfile.TemporaryDirectory() as folder:
         studio = Studio(checkpoint.WEIGHTS, Path(folder), torch.float32)
-        return {name: judge(studio.draw(line, 1000 + seed, SAMPLES)[0])["FD, faults"] for name, line in LINES.items()}
+        drawn = {name: studio.draw(line, 1000 + seed, SAMPLES)[0] for name, line in LINES.items()}
+    return {name: metrics.frechet_distance(reference, features_of(network, images)) for name, images in drawn.items()}
 
 
 def main() -> None:

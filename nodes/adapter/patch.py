@@ -157,9 +157,9 @@ def _term(
         return None, None, _last_term(run.terms[listener.node], x)
     here, branch = guided_branch(args, evaluation, settings.branch)
     attention, blurred = _mask(settings, listener, here, branch, evaluation.number, args)
-    whole_batch = _whole_batch(here, branch, evaluation, args, listener)
 
     def denoise(x_bar: Tensor) -> Tensor:
+        whole_batch = _whole_batch(here, branch, evaluation, args, listener)
         latent = streams.put(args["input"], x_bar)
         return streams.first(_ask(branch, latent, args, listener, run, whole_batch))
 

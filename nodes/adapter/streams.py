@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
 
-import comfy
+import comfy.utils
 from torch import Size, Tensor
 
 
