@@ -12,10 +12,8 @@ from .sweep import SAGSweep
 
 
 class SelfAttentionGuidanceExtension(ComfyExtension):
-    async def on_load(self):
-        warn_of_folder("SAGSelfAttentionGuidance")
-
     async def get_node_list(self):
+        warn_of_folder("SAGSelfAttentionGuidance")  # not in on_load, which older hosts do not call
         return [
             SAGSelfAttentionGuidance,
             SAGSelfAttentionGuidanceAdvanced,
