@@ -5,5 +5,6 @@ SHARPER = {"scale": 1.0, "blur_sigma": 3.0, "difference": "image", "start_percen
 PRESETS = {
     "the paper": {"scale": 0.75, "blur_sigma": 1.0, "difference": "noise"},
     "sharper": SHARPER,
-    "fast": {"scale": 0.2, "blur_sigma": 2.0, "difference": "detail", "mask_mode": "global_blur"},
+    "fast": {**SHARPER, "apply_every": 3, "reuse": True},
+    "free": {"scale": 0.2, "blur_sigma": 2.0, "difference": "detail", "mask_mode": "global_blur"},
 }
