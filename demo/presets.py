@@ -7,4 +7,7 @@ from sag_core import Settings
 
 PLAIN, ADVANCED = "SAGSelfAttentionGuidance", "SAGSelfAttentionGuidanceAdvanced"  # the nodes
 SHARPER = ALL["sharper"]
-PRESETS = {"the paper": {name: asdict(Settings())[name] for name in SHARPER}, "sharper": SHARPER, "fast": ALL["fast"]}
+PRESETS = {
+    "the paper": {name: asdict(Settings())[name] for name in SHARPER},
+    **{name: ALL[name] for name in ("sharper", "fast", "free")},
+}

@@ -106,6 +106,7 @@ def test_presets_never_change_under_their_name(pack):
             "apply_every": 3,
             "reuse": True,
         },
+        "free": {"scale": 0.2, "blur_sigma": 2.0, "difference": "detail", "mask_mode": "global_blur"},
         "paper ADM": {"scale": 0.5, "blur_sigma": 9.0, "blur_kernel": 31, "attention_blocks": "output.2"},
         "diffusers": {"scale": 0.75, "blur_sigma": 1.0, "blur_kernel": 9},
         "ComfyUI built-in": {"scale": 0.5, "blur_sigma": 2.0, "blur_kernel": 9, "branch": "unconditional"},

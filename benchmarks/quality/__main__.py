@@ -122,7 +122,8 @@ def table(result: dict) -> str:
         lines += ["", "| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
         for row in result["lines"]:
             if row["prompted"] == prompted:
-                cells = [row["title"], str(row.get("evaluations", "")), f"{row.get('strength', 0):.2%}"]
+                strength = f"{row['strength']:.1%}" if row.get("guidance") else ""
+                cells = [row["title"], str(row.get("evaluations", "")), strength]
                 cells += [cell(row.get(name), form) for name, form in shown.values()]
                 lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
