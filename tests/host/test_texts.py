@@ -5,7 +5,6 @@ SAG_WRITE_TEXTS=1 writes what is made from the schema: the English texts, and of
 
 import json
 import os
-import warnings
 
 import pytest
 
@@ -26,6 +25,8 @@ NODES = [
     "SAGDemoModel",
 ]
 WRITES = bool(os.environ.get("SAG_WRITE_TEXTS"))
+# (node, "inputs" or "outputs", name): shown in English in the other languages until somebody translates it.
+AWAITING_TRANSLATION: set = set()
 
 
 def texts_path(language):
@@ -72,16 +73,12 @@ def test_english_says_what_the_schema_says(node_classes, node):
 
 
 @pytest.mark.parametrize("language", [language for language in LOCALES if language != "en"])
-def test_other_languages_name_nothing_else_and_what_they_lack_is_shown_in_english(language):
+def test_other_languages_say_all_that_english_says_but_what_awaits_translation(language):
     english, translated = dict(flat(texts("en"))), dict(flat(texts(language)))
     assert set(translated) <= set(english)
     assert all(text.strip() for text in translated.values())
-    for node in texts("en"):
-        places = [place for place in english if place[0] == node]
-        lacking = [" ".join(place[1:]) for place in places if place not in translated]
-        if lacking:
-            what = "all of it" if len(lacking) == len(places) else ", ".join(lacking)
-            warnings.warn(f"locales/{language}: {node} is shown in English: {what}", stacklevel=1)
+    lacking = {place for place in english if place not in translated}
+    assert lacking <= {place for place in english if place[:3] in AWAITING_TRANSLATION}
 
 
 @pytest.mark.parametrize("language", LOCALES)
