@@ -1,5 +1,6 @@
 """Picture sheets: rows of small pictures, enlarged, under a line of titles."""
 
+import math
 from collections.abc import Sequence
 from typing import Union
 
@@ -24,7 +25,8 @@ def sheet(columns: "dict[str, Union[Tensor, Sequence[Image.Image]]]", title: str
     """
     rows = len(next(iter(columns.values())))
     step = CELL + GAP
-    page = Image.new("RGB", (GAP + step * len(columns), 2 * TITLE + step * rows), "white")
+    width = max(GAP + step * len(columns), 2 * GAP + math.ceil(font(17).getlength(title)))
+    page = Image.new("RGB", (width, 2 * TITLE + step * rows), "white")
     draw = ImageDraw.Draw(page)
     draw.text((GAP, TITLE // 2), title, "black", font(17), anchor="lm")
     for column, (name, pictures) in enumerate(columns.items()):

@@ -88,6 +88,14 @@ def test_a_sheet_takes_pictures_and_tensors_and_labels_both():
         assert labels.crop((left, 0, left + CELL, TITLE)).getextrema()[0] < 100  # something is written there
 
 
+def test_a_title_is_never_cut_off():
+    picture = {"one": torch.zeros(1, 3, 8, 8)}
+    assert sheet(picture, "short").width == 2 * GAP + CELL
+    page = sheet(picture, "a title that is wider than the only column")
+    assert page.width > 2 * GAP + CELL
+    assert page.crop((page.width - GAP, 0, page.width, TITLE)).convert("L").getextrema() == (255, 255)
+
+
 def test_what_changed_is_enlarged_around_grey():
     before = torch.tensor([0.5, -0.5]).reshape(1, 2, 1, 1)
     after = torch.tensor([0.6, -0.5]).reshape(1, 2, 1, 1)
