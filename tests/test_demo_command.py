@@ -68,7 +68,7 @@ def test_an_old_python_is_told(monkeypatch):
 
 
 def test_an_interpreter_that_cannot_run_comfyui_is_told_before_it_starts(tmp_path):
-    from demo.server import check_python
+    from demo.comfyui import check_python
 
     with pytest.raises(RuntimeError, match="/nope/python cannot be run .*set COMFYUI_PYTHON to the interpreter"):
         check_python(Path("/nope/python"))
