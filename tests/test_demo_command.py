@@ -50,7 +50,10 @@ def test_what_is_not_blurred_is_not_shown(tmp_path):
 def test_ctrl_c_ends_it_in_a_line(tmp_path):
     out = tmp_path / "sheet.png"
     command = [sys.executable, "-u", "-m", "demo", "--steps", "1000", "--out", str(out)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits deaf ears
+    )  # fmt: skip
     assert process.stdout.readline().startswith("loading")
     process.stderr.read(20)  # of the progress bar: it draws
     process.send_signal(signal.SIGINT)
