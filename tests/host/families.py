@@ -471,6 +471,12 @@ FAMILIES = [
         (4, 28, 40), (2, 2), first=image_first,
     ),
     Family(
+        "Ernie-Image", "ErnieImage",
+        dict(image_model="ernie", hidden_size=48, num_attention_heads=2, num_layers=6, ffn_hidden_size=48,
+             in_channels=128, out_channels=128, patch_size=1, text_in_dim=16, rope_axes_dim=(8, 8, 8)),
+        (128, 9, 13), (1, 1), first=image_first,
+    ),
+    Family(
         "HunyuanDiT", "HunyuanDiT",
         dict(image_model="hydit", input_size=(16, 16), patch_size=2, in_channels=4, hidden_size=64, depth=6,
              num_heads=2, mlp_ratio=2.0, text_states_dim=16, text_states_dim_t5=16, text_len=TEXT, text_len_t5=TEXT,
