@@ -25,7 +25,6 @@ VP = {  # every way of walking: its own noise levels, in between the trained one
     "Heun": (diffusers.HeunDiscreteScheduler, {}),
     "DPM++ 2M": (diffusers.DPMSolverMultistepScheduler, {}),
     "UniPC": (diffusers.UniPCMultistepScheduler, {}),
-    "LMS": (diffusers.LMSDiscreteScheduler, {}),
 }
 
 
