@@ -21,6 +21,7 @@ from schemas import WIDGETS
 
 from demo.comfyui import find_comfyui
 from demo.server import Server
+from demo.sheet import CELL, GAP, TITLE
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -363,9 +364,10 @@ def test_the_demo_command_draws_in_comfyui(tmp_path):
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout
     with Image.open(out) as both:
-        assert both.width * 2 < both.height  # two columns, four rows
-        left, right = (both.crop((x, 0, x + both.width // 2 - 4, both.height)) for x in (0, both.width // 2 + 4))
-    assert left.tobytes() != right.tobytes(), "the guidance changed nothing"
+        assert both.height == 2 * TITLE + 4 * (CELL + GAP)  # four rows
+        columns = [both.crop((x, 2 * TITLE, x + CELL, both.height)) for x in (GAP, GAP + CELL + GAP)]
+    assert all(len(column.getcolors(2**20)) > 100 for column in columns)  # pictures, and no white paper
+    assert columns[0].tobytes() != columns[1].tobytes(), "the guidance changed nothing"
 
 
 def test_the_program_in_the_page_about_the_api_draws_and_says_what_is_wrong(server, tmp_path):
