@@ -8,30 +8,15 @@ so that other programs do not count. With CFG an unguided step has two evaluatio
 """
 
 import argparse
-import asyncio
 import statistics
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "benchmarks" / "helpers"), str(ROOT)]
-
-from demo.comfyui import NOT_FOUND, find_comfyui  # noqa: E402
-
-COMFYUI = find_comfyui()
-if COMFYUI is None:
-    sys.exit(NOT_FOUND)
-sys.path.insert(0, str(COMFYUI))  # before the pack's folder, whose nodes/ would hide ComfyUI's nodes.py
-given, sys.argv = sys.argv, ["main.py", "--cpu", "--disable-api-nodes"]
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-import comfy.cli_args  # noqa: E402, F401  (reads sys.argv when imported)
-
-sys.argv = given
+sys.path.append(str(Path(__file__).resolve().parent / "helpers"))
 
 import torch  # noqa: E402
+from inside_comfyui import load_pack  # noqa: E402
 from real_host import RealHost  # noqa: E402
 
 CASES = [(32, 1), (32, 4), (64, 1)]  # rows and columns of the latent, batch
@@ -58,15 +43,13 @@ def guided(model, node, chosen):
 
 
 def main():
-    import nodes
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--cfg", type=float, default=2.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    asyncio.run(nodes.load_custom_node(str(ROOT), set(nodes.NODE_CLASS_MAPPINGS)))
+    load_pack()
     host = RealHost()
     unet = host.unet(channels=64, channel_mult=(1, 2, 4), depth=(0, 1, 1), depth_middle=1)
     models = {"unguided": unet, **{name: guided(unet, *way) for name, way in WAYS.items()}}

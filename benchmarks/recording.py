@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks" / "helpers")]
+sys.path += [str(ROOT), str(ROOT / "benchmarks" / "helpers")]
 
 from peak_memory import PeakMemory  # noqa: E402
 

@@ -7,27 +7,15 @@ Evaluations are exact for any model. The PSNR is that of these models: random we
 a trained one, only whether reusing the last term stays closer to full guidance than skipping it.
 """
 
-import asyncio
 import statistics
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "benchmarks" / "helpers"), str(ROOT)]
-
-from demo.comfyui import NOT_FOUND, find_comfyui  # noqa: E402
-
-COMFYUI = find_comfyui()
-if COMFYUI is None:
-    sys.exit(NOT_FOUND)
-sys.path.insert(0, str(COMFYUI))  # before the pack's folder, whose nodes/ would hide ComfyUI's nodes.py
-sys.argv = ["main.py", "--cpu", "--disable-api-nodes"]
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
+sys.path.append(str(Path(__file__).resolve().parent / "helpers"))
 
 import torch  # noqa: E402
 from counting import Calls  # noqa: E402
+from inside_comfyui import load_pack  # noqa: E402
 from real_host import RealHost  # noqa: E402
 
 SEEDS, STEPS, CFG, SCALE = range(5), 24, 2.0, 0.75
@@ -41,10 +29,7 @@ def psnr(got, expected):
 
 
 def advanced_node():
-    import nodes
-
-    asyncio.run(nodes.load_custom_node(str(ROOT), set(nodes.NODE_CLASS_MAPPINGS)))
-    node = nodes.NODE_CLASS_MAPPINGS["SAGSelfAttentionGuidanceAdvanced"]
+    node = load_pack()["SAGSelfAttentionGuidanceAdvanced"]
     defaults = {i.id: i.default for i in node.define_schema().inputs if getattr(i, "default", None) is not None}
     return lambda model, **chosen: node.execute(model=model, **{**defaults, "scale": SCALE, **chosen}).args[0]
 

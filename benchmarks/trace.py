@@ -1,22 +1,21 @@
 """What it costs to keep a guided step for the mask preview, beside one transformer block.
 
-    python benchmarks/trace.py [--device cuda] [--dtype bfloat16] [--repeat 3]
+    COMFYUI_PATH=... <ComfyUI's python> benchmarks/trace.py [--device cuda] [--dtype bfloat16] [--repeat 3]
 
 The block is a small one, of 4096 tokens and 2 heads of 128 (1024 px). A guided step evaluates tens of larger ones three
 times, and of a video several times as many tokens, so the share of a step is far below the share of this block.
 """
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
-import torch
-from recording import Block, seconds
+sys.path.append(str(Path(__file__).resolve().parent / "helpers"))
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))
-
-import on_standin  # noqa: E402
+import torch  # noqa: E402
+from inside_comfyui import load_pack  # noqa: E402
+from recording import Block, seconds  # noqa: E402
 
 STEPS = 50
 CASES = {
@@ -34,8 +33,8 @@ def main():
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     where = {"device": options.device, "dtype": getattr(torch, options.dtype)}
-    on_standin.node_classes()
-    trace, watching = (sys.modules[f"pack_under_test.nodes.adapter.{name}"] for name in ("trace", "watching"))
+    pack = load_pack()["SAGSelfAttentionGuidance"].__module__.rpartition(".")[0]
+    trace, watching = (importlib.import_module(f"{pack}.adapter.{name}") for name in ("trace", "watching"))
     with torch.inference_mode():
         block, x = Block(2, **where), torch.randn(1, 4096, 256, **where)
         one = seconds(lambda: block(x), options.repeat, options.device)
