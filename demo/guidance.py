@@ -1,6 +1,6 @@
 """Self-Attention Guidance in diffusers: the adapter between its attention processors and sag_core."""
 
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -35,10 +35,11 @@ class SelfAttentionGuidance:
 
     Args:
         unet: the network to listen to.
-        scale, blur_sigma, threshold, mask_mode, difference, start_percent, end_percent: as `sag_core.Settings`, which
-            also checks them.
+        scale, blur_sigma: as `sag_core.Settings`.
         attention: the self-attention to read instead.
         on_mask: called with every step's mask, (b, 1, h, w).
+        settings: further ones of `sag_core.Settings`, which also checks them. Used are mask_threshold, mask_mode,
+            mask_feather, difference, start_percent and end_percent.
 
     >>> with SelfAttentionGuidance(engine.unet, 0.5) as guidance:  # doctest: +SKIP
     ...     engine.sample(noise, texts, guidance=guidance)
@@ -49,24 +50,12 @@ class SelfAttentionGuidance:
         unet: UNet2DConditionModel,
         scale: float,
         blur_sigma: float = 1.0,
-        threshold: float = 1.0,
-        mask_mode: str = "self_attention",
-        difference: str = "noise",
-        start_percent: float = 0.0,
-        end_percent: float = 1.0,
         attention: Optional[Attention] = None,
         on_mask: Optional[Callable[[Tensor], None]] = None,
+        **settings: Any,
     ) -> None:
-        self.settings = sag_core.Settings(
-            scale=scale,
-            blur_sigma=blur_sigma,
-            mask_threshold=threshold,
-            mask_mode=mask_mode,
-            difference=difference,
-            start_percent=start_percent,
-            end_percent=end_percent,
-        )
-        self._statistic = sag_core.MASK_MODES[mask_mode].statistic
+        self.settings = sag_core.Settings(scale=scale, blur_sigma=blur_sigma, **settings)
+        self._statistic = sag_core.MASK_MODES[self.settings.mask_mode].statistic
         self._attention = attention or unet.mid_block.attentions[0].transformer_blocks[0].attn1
         self._on_mask = on_mask
         self._steps = 0

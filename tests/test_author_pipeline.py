@@ -49,7 +49,7 @@ def test_also_where_pictures_are_not_square(engine):
 
 
 @pytest.mark.parametrize("cfg", [3.0, 1.0])
-@pytest.mark.parametrize("wrong", [{"scale": 0.0}, {"scale": 0.7}, {"threshold": 1.1}, {"blur_sigma": 1.2}])
+@pytest.mark.parametrize("wrong", [{"scale": 0.0}, {"scale": 0.7}, {"mask_threshold": 1.1}, {"blur_sigma": 1.2}])
 def test_other_settings_do_not_pass_for_the_authors(engine, wrong, cfg):
     noise = engine.noise(0, len(TEXTS))
     authors = author_latents(engine, noise, TEXTS, steps=2, cfg=cfg)

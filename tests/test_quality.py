@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # last, so that nothing of ComfyUI's is hidden
 
 from benchmarks.quality import faults, features, guidances, judge, metrics, scan, short  # noqa: E402
-from benchmarks.quality.lines import COLOURS_OF, LINES, OBJECTS_OF, ONCE, Line, Studio  # noqa: E402
+from benchmarks.quality.lines import COLOURS_OF, LINES, OBJECTS_OF, Line, Studio  # noqa: E402
 from demo import checkpoint, scenes  # noqa: E402
 from demo.engine import Engine, Step  # noqa: E402
 from sag_core import gaussian_blur  # noqa: E402
@@ -111,7 +111,7 @@ def test_the_measures_that_are_published_passed():
 
 
 def test_every_line_has_its_cost_and_a_name_of_its_own():
-    for some in (LINES + ONCE, scan.lines()):
+    for some in (LINES, scan.lines()):
         assert len(set(some)) == len(some)
         assert len({(line.prompted, line.title) for line in some}) == len(some)
     assert Line().evaluations == Line("unsharp mask", 0.1).evaluations == 10
@@ -162,6 +162,42 @@ def test_every_kth_step_reuses_and_a_window_is_half_open():
     assert calls == [0, 0.5]
     within = guidances.Within(lambda step: step.denoised + 1, 0.25, 0.75)
     assert [within(step(x0, progress=p / 4)).mean().item() for p in range(4)] == [0, 1, 1, 0]
+
+
+def test_bands_scale_what_a_blur_of_1_pixel_leaves_of_the_term_and_the_rest():
+    x0, term = torch.randn(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+
+    def one(step):
+        return step.denoised + term
+
+    slow = gaussian_blur(term, 1.0)
+    torch.testing.assert_close(guidances.Bands(one, 1, 1)(step(x0)), x0 + term)
+    torch.testing.assert_close(guidances.Bands(one, 2, 0.5)(step(x0)), x0 + 2 * slow + 0.5 * (term - slow))
+
+
+def test_detail_beside_a_guidance_is_an_unsharp_mask_of_the_prediction():
+    x0 = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    sharpened = guidances.Sharpened(lambda step: step.denoised + 1, 0.5)
+    torch.testing.assert_close(sharpened(step(x0)), x0 + 1 + 0.5 * (x0 - gaussian_blur(x0, 1.0)))
+
+
+def test_the_same_batch_takes_away_what_was_blurred_a_step_before(engine):
+    first, second = torch.randn(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).unbind(0)
+    seen = []
+
+    def denoise(x):
+        seen.append(x)
+        return x / 2
+
+    with guidances.guidance(engine.unet, guidances.SAME_BATCH, 2.0, 1.5) as guidance:
+        guided = []
+        for x0 in (first, second):
+            engine.unet(x0, 500, engine.embed([""]))  # so that there is attention
+            guided.append(guidance(step(x0, denoise=denoise)))
+    removed = first - seen[0]  # in the first step its own
+    assert removed.abs().amax() > 0.01
+    torch.testing.assert_close(seen[1], second - removed)
+    torch.testing.assert_close(guided[1], second + 2 * (second - seen[1] / 2))
 
 
 def test_strength_is_the_change_over_the_prediction():

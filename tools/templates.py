@@ -17,6 +17,7 @@ from PIL import Image, ImageChops
 
 from demo.comfyui import find_python
 from demo.server import Server, serve
+from sag_core import PRESETS
 
 from . import thumbnails
 from .help import PICTURES
@@ -78,7 +79,7 @@ def sampler(model: Out, positive: Out, negative: Out, latent: Out, **values: Any
 
 # --- graphs of the demo model ----------------------------------------------------------------------------------------
 
-GUIDED = {"scale": 1.0, "blur_sigma": 1.0, "difference": "image"}
+GUIDED = PRESETS["sharper"]
 DRAWN = {"steps": 20, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple"}
 
 
@@ -101,20 +102,24 @@ def demo() -> "list[Node]":
         demo_sampler(Out(1), 60, 780, "KSampler (without guidance)"),
         decoded(Out(2), Out(1, 4), 1140, 60),
         Node("SAGSelfAttentionGuidanceAdvanced", (420, 460, 300, 560), {"model": Out(1), **GUIDED}),
-        demo_sampler(Out(4), 460, 780, "KSampler (with guidance)"),
+        demo_sampler(Out(4), 460, 780, "KSampler (guided: sharper)"),
         decoded(Out(5), Out(1, 4), 1140, 460),
         Node("SAGMaskPreview", (1140, 600, 320, 420),
              {"trace": Out(4, 1), "after": Out(6), "style": "overlay", "step": "middle"}),
+        Node("SAGSelfAttentionGuidance", (420, 1100, 300, 140), {"model": Out(1)}),
+        demo_sampler(Out(8), 1100, 780, "KSampler (guided as in the paper)"),
+        decoded(Out(9), Out(1, 4), 1140, 1100),
         Node("SAGCompareGrid", (1540, 60, 760, 860),
-             {"images": Out(3), "images_2": Out(6), "images_3": Out(7),
-              "labels": "without\nwith guidance\nwhat was blurred", "difference": 4.0, "cell_size": 384}),
-        Node("SaveImage", (2360, 60, 460, 560), {"images": Out(8), "filename_prefix": "sag_demo"}),
+             {"images": Out(3), "images_2": Out(6), "images_3": Out(10), "images_4": Out(7),
+              "labels": "without\nsharper\nthe paper\nblurred for sharper", "difference": 4.0, "cell_size": 384}),
+        Node("SaveImage", (2360, 60, 460, 560), {"images": Out(11), "filename_prefix": "sag_demo"}),
         note("**SAG Demo Model** is a small model inside the pack, so this runs without a checkpoint and without a "
-             "graphics card.\n\nBoth KSamplers draw the same seed with the same settings. Above, the model goes "
-             "straight to the sampler; below, it passes **Self-Attention Guidance** first. The sheet on the right "
-             "shows both, how they differ (four times enlarged, grey is no difference), and what was blurred in the "
-             "middle of the run.\n\nChange `scale` (0 gives the picture without guidance again), `blur_sigma`, the "
-             "words of the prompt, or both seeds.", (40, 340, 320, 380)),
+             "graphics card.\n\nAll three KSamplers draw the same seed with the same settings. Above, the model goes "
+             "straight to the sampler; in the middle it passes **Self-Attention Guidance** with the settings of the "
+             "preset *sharper* first, and below with those of the paper, which calm and soften. The sheet on the "
+             "right shows all, how they differ from the first (four times enlarged, grey is no difference), and what "
+             "was blurred in the middle of the run.\n\nChange `scale` (0 gives the picture without guidance again), "
+             "`blur_sigma`, the words of the prompt, or all seeds.", (40, 340, 320, 440)),
     ]  # fmt: skip
 
 

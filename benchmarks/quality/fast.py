@@ -37,10 +37,11 @@ def psnr(got: Tensor, expected: Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--samples", type=int, default=1000, help="pictures for each line")
+    parser.add_argument("--compile", action="store_true", help="draw 1.4 times as fast on a CPU; needs a C++ compiler")
     parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS)
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where pictures are kept")
     args = parser.parse_args()
-    studio = Studio(args.weights, args.cache, torch.bfloat16)
+    studio = Studio(args.weights, args.cache, torch.bfloat16, args.compile)
     judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, ["faults"])
     full, _ = studio.draw(IMAGE, SEED, args.samples)
     rows = []

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import sag_core
 from demo.engine import Step
 from demo.guidance import SelfAttentionGuidance
 from sag_core import gaussian_blur
@@ -86,6 +87,38 @@ class LastPrediction:
         return step.denoised if last is None else step.denoised + self._scale * (step.x0 - last)
 
 
+class Bands:
+    """Another guidance with scales of its own for what a blur of 1 pixel leaves of its term, and for the rest.
+
+    Frequency-decoupled guidance (arXiv 2506.19713), in two bands.
+    """
+
+    def __init__(self, guidance: Callable, low: float, high: float) -> None:
+        self._guidance, self._low, self._high = guidance, low, high
+
+    def __call__(self, step: Step) -> Tensor:
+        term = self._guidance(step) - step.denoised
+        slow = gaussian_blur(term, 1.0)
+        return step.denoised + self._low * slow + self._high * (term - slow)
+
+
+class SameBatch(SelfAttentionGuidance):
+    """The image difference with what the step before has blurred, which can be evaluated in one batch with the step.
+
+    A step's own picture and mask are known only after its evaluation. The first guided step waits for them.
+    """
+
+    _removed: Optional[Tensor] = None
+
+    @torch.no_grad()
+    def __call__(self, step: Step) -> Tensor:
+        self._steps += 1
+        _, mask = sag_core.degradation_mask(self.settings, step.x0, lambda seed: self._map(step, seed), self._steps)
+        before, self._removed = self._removed, mask * (step.x0 - gaussian_blur(step.x0, self.settings.blur_sigma))
+        removed = self._removed if before is None else before
+        return step.denoised + self.settings.scale * (step.x0 - step.denoise(step.x - step.alpha * removed))
+
+
 class Every:
     """Evaluates another guidance at every k-th step, and adds its last term in between."""
 
@@ -109,6 +142,16 @@ class Within:
     def __call__(self, step: Step) -> Tensor:
         inside = self._start - 1e-6 <= step.progress < self._end - 1e-6
         return self._guidance(step) if inside else step.denoised
+
+
+class Sharpened:
+    """Another guidance, and the detail of an unsharp mask of 1 pixel on top."""
+
+    def __init__(self, guidance: Callable, detail: float) -> None:
+        self._guidance, self._detail = guidance, detail
+
+    def __call__(self, step: Step) -> Tensor:
+        return self._guidance(step) + self._detail * (step.x0 - gaussian_blur(step.x0, 1.0))
 
 
 class Strength:
@@ -138,12 +181,15 @@ SAG = {
     "SAG, image, high frequencies": {"difference": "image", "mask_mode": "high_frequency"},
     "SAG, image, up block": {"difference": "image", "attention": "up"},
     "SAG, noise, up block": {"attention": "up"},
-    "SAG, image, threshold 1.3": {"difference": "image", "threshold": 1.3},
+    "SAG, image, threshold 1.3": {"difference": "image", "mask_threshold": 1.3},
+    "SAG, image, feathered": {"difference": "image", "mask_feather": 2.0},
 }
+BANDS = {"SAG, image, low band": (1.0, 0.0), "SAG, image, high band": (0.0, 1.0)}  # scales of both
+SAME_BATCH = "SAG, image, same batch"
 FREE = ("unsharp mask", "unsharp mask, certain", "last prediction")  # of evaluations
 WEAK = {"PAG": IdentityAttention, "SEG": BlurredQueries}
 BLURRING = ("SAG", "unsharp mask")  # how the names begin of those that take a blur
-NAMES = (*SAG, *FREE, *WEAK)
+NAMES = (*SAG, *BANDS, SAME_BATCH, *FREE, *WEAK)
 
 
 @contextmanager
@@ -155,6 +201,12 @@ def guidance(unet, name: str, scale: float, blur_sigma: float):
         if options.get("attention") == "up":
             options["attention"] = up
         with SelfAttentionGuidance(unet, scale, blur_sigma, **options) as sag:
+            yield sag
+    elif name in BANDS:
+        with SelfAttentionGuidance(unet, scale, blur_sigma, difference="image") as sag:
+            yield Bands(sag, *BANDS[name])
+    elif name == SAME_BATCH:
+        with SameBatch(unet, scale, blur_sigma, difference="image") as sag:
             yield sag
     elif name in WEAK:
         with torch.no_grad():

@@ -31,6 +31,5 @@ def save(result: dict, path: Path) -> None:
             panel.axvline(means[1], color="black", linewidth=0.8)  # unguided
             panel.set(title=f"{label}, {ground}")
         line[0].invert_yaxis()
-    drawn = f"{result['samples']} pictures a line, {result['seeds']} times where there are whiskers"
-    figure.suptitle(f"{drawn}; {result['steps']} steps")
+    figure.suptitle(f"{result['seeds']} x {result['samples']} pictures a line, {result['steps']} steps")
     figure.savefig(path, dpi=80)
