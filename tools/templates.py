@@ -423,15 +423,21 @@ def thumbnail(name: str, server: Server) -> Image.Image:
         ((sheet,),) = [server.pictures(prompt)[last]]
         return thumbnails.of_picture(thumbnails.opened(sheet), DRAWN_TITLES[name])
     shown = prompt[prompt[last]["inputs"]["images"][0]]["inputs"]
-    for key in ("images", "images_2", "images_3"):
+    keys = ("images", "images_2", "images_4")
+    for key in keys:
         prompt[key] = {"class_type": "SaveImage", "inputs": {"images": shown[key], "filename_prefix": key}}
     drawn = server.pictures(prompt)
-    without, guided, mask = (thumbnails.opened(drawn[key][0]) for key in ("images", "images_2", "images_3"))
+    without, guided, mask = (thumbnails.opened(drawn[key][0]) for key in keys)
     factor = shown["difference"]
     # Middle grey is no difference, as on the sheet.
     difference = ImageChops.subtract(guided, without, scale=2 / factor, offset=128)
     return thumbnails.of_four(
-        {"without": without, "with guidance": guided, f"difference x {factor:g}": difference, "what was blurred": mask}
+        {
+            "without": without,
+            "guided: sharper": guided,
+            f"difference x {factor:g}": difference,
+            "what was blurred": mask,
+        }
     )
 
 

@@ -140,7 +140,7 @@ def test_the_demo_runs_to_the_end_and_shows_what_happened(server, window, screen
         assert all(width > 100 for width in widths)
     said = node + "return node.widgets.map(widget => String(widget.value))"
     texts = window.script(said, "SAGSelfAttentionGuidanceAdvanced")
-    assert any(text.startswith("guided 20 of 20 steps") for text in texts), texts
+    assert any(text.startswith("guided 12 of 20 steps") for text in texts), texts
     window.fit()
     screenshot("window")
 
