@@ -142,12 +142,10 @@ def step(x0, **changes):
     return Step(**{**values, **changes})
 
 
-def test_an_unsharp_mask_adds_what_the_blur_removes_and_a_certain_one_less_of_it():
+def test_an_unsharp_mask_adds_what_the_blur_removes():
     x0 = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     removed = x0 - gaussian_blur(x0, 1.0)
     torch.testing.assert_close(guidances.UnsharpMask(0.5, 1.0)(step(x0)), x0 + 0.5 * removed)
-    share = 0.64 * removed.square().mean() / (0.64 * removed.square().mean() + 0.36)
-    torch.testing.assert_close(guidances.UnsharpMask(0.5, 1.0, certain=True)(step(x0)), x0 + 0.5 * share * removed)
 
 
 def test_every_kth_step_reuses_and_a_window_is_half_open():

@@ -22,7 +22,7 @@ from demo.scenes import render
 
 from . import features, plot
 from .judge import HELD_OUT, REFERENCE
-from .lines import COLOURS_OF, LINES, OBJECTS_OF, STEPS, Line, Studio
+from .lines import COLOURS_OF, LINES, OBJECTS_OF, STEPS, TABLES, Studio
 from .measures import Judge
 
 FOLDER = Path(__file__).parent
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="pictures for each line and repetition")
     parser.add_argument("--seeds", type=int, default=3, help="independent repetitions, for the spread")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the demo model")
+    parser.add_argument("--networks", nargs="+", default=["faults"], help='whose features to compare; "faults" first')
     parser.add_argument("--compile", action="store_true", help="draw 1.4 times as fast on a CPU; needs a C++ compiler")
     parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS)
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where pictures are kept")
@@ -50,7 +51,7 @@ def main() -> None:
             strengths.setdefault(line, []).append(strength)
             bar.update(line.evaluations * args.samples)
 
-    judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, ["faults"])
+    judge = Judge(pictures(REFERENCE, 32, args.cache / "pictures").images, args.networks)
     fresh = pictures(args.seeds * args.samples, 32, args.cache / "pictures", first_chunk=HELD_OUT).images
     pairs = torch.arange(args.samples) * 37 % len(COLOURS_OF)
     floors = {
@@ -62,19 +63,19 @@ def main() -> None:
         ],
     }
     classifier = features.load("faults")
-    rows = []
-    for prompted, sets in floors.items():
-        rows.append({"title": FLOOR, "prompted": prompted, **summary([judge(images) for images in sets])})
     values = {line: [judge(images) for images in drawn[line]] for line in tqdm(LINES, desc="comparing")}
-    for line in LINES:
-        plain = values[Line(prompted=line.prompted)]
-        for one, other in zip(values[line], plain):  # from the same noise: the change is known better than the value
-            one["change of FD"] = one["FD, faults"] / other["FD, faults"] - 1
-        if line.prompted:
-            for one, images in zip(values[line], drawn[line]):
-                one["as prompted"] = features.accuracy(classifier, images, COLOURS_OF[pairs], OBJECTS_OF[pairs])
-        row = {"title": line.title, **asdict(line), "evaluations": line.evaluations}
-        rows.append({**row, "strength": statistics.mean(strengths[line]), **summary(values[line])})
+    tables = {}
+    for name, (first, *others) in TABLES.items():
+        floor = [judge(images) for images in floors[first.prompted]]
+        rows = tables[name] = [{"title": FLOOR, **summary(floor)}]
+        for line in (first, *others):
+            for one, plain in zip(values[line], values[first]):  # from the same noise: known better than the value
+                one["change of FD"] = one["FD, faults"] / plain["FD, faults"] - 1
+            if line.prompted:
+                for one, images in zip(values[line], drawn[line]):
+                    one["as prompted"] = features.accuracy(classifier, images, COLOURS_OF[pairs], OBJECTS_OF[pairs])
+            row = {"title": line.title, **asdict(line), "evaluations": line.evaluations}
+            rows.append({**row, "strength": statistics.mean(strengths[line]), **summary(values[line])})
     result = {
         "weights_sha256": studio.digest,
         "trained_steps": checkpoint.load(args.weights).trained_steps,
@@ -84,9 +85,11 @@ def main() -> None:
         "real_pictures": REFERENCE,
         "device": str(studio.engine.token_table.device),
         "dtype": args.dtype,
+        "compiled": args.compile,
+        "networks": args.networks,
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
-        "lines": rows,
+        "tables": tables,
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -114,19 +117,19 @@ def table(result: dict) -> str:
         "recall": ("recall, faults", "{:.3f}"),
         "coverage": ("coverage, faults", "{:.3f}"),
         "spectrum, dB": ("spectrum, dB", "{:.2f}"),
+        **{f"FD, {name}": (f"FD, {name}", "{:.1f}") for name in result["networks"][1:]},
     }
     drawn = f"{result['seeds']} x {result['samples']} pictures, {result['steps']} steps of DDIM"
     lines = [f"{drawn}; drawn in {result['dtype']} on the {result['device']}"]
-    for prompted in (False, True):
-        shown = {**columns, "as prompted": ("as prompted", "{:.1%}")} if prompted else columns
-        head = ["With a prompt" if prompted else "Without a prompt", "evaluations", "strength", *shown]
+    for name, rows in result["tables"].items():
+        shown = {**columns, "as prompted": ("as prompted", "{:.1%}")} if "as prompted" in rows[-1] else columns
+        head = [name, "evaluations", "strength", *shown]
         lines += ["", "| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
-        for row in result["lines"]:
-            if row["prompted"] == prompted:
-                strength = f"{row['strength']:.1%}" if row.get("guidance") else ""
-                cells = [row["title"], str(row.get("evaluations", "")), strength]
-                cells += [cell(row.get(name), form) for name, form in shown.values()]
-                lines.append("| " + " | ".join(cells) + " |")
+        for row in rows:
+            strength = f"{row['strength']:.1%}" if row.get("strength") else ""
+            cells = [row["title"], str(row.get("evaluations", "")), strength]
+            cells += [cell(row.get(number), form) for number, form in shown.values()]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ A guidance takes a `demo.engine.Step` and returns the prediction to go on with.
 """
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Callable, Optional
 
 import torch
@@ -17,22 +18,13 @@ from sag_core import gaussian_blur
 
 
 class UnsharpMask:
-    """No guidance, and no evaluation: an unsharp mask of the predicted picture, `x0 + scale * (x0 - G(x0))`.
+    """No guidance, and no evaluation: an unsharp mask of the predicted picture, `x0 + scale * (x0 - G(x0))`."""
 
-    Args:
-        certain: weight what the blur removes by the Wiener gain `alpha^2 e / (alpha^2 e + sigma^2)` of its mean
-            energy e per pixel: little where the noise could have made it.
-    """
-
-    def __init__(self, scale: float, blur_sigma: float, certain: bool = False) -> None:
-        self._scale, self._blur_sigma, self._certain = scale, blur_sigma, certain
+    def __init__(self, scale: float, blur_sigma: float) -> None:
+        self._scale, self._blur_sigma = scale, blur_sigma
 
     def __call__(self, step: Step) -> Tensor:
-        removed = step.x0 - gaussian_blur(step.x0, self._blur_sigma)
-        if self._certain:
-            energy = step.alpha**2 * removed.square().mean((1, 2, 3), keepdim=True)
-            removed = removed * energy / (energy + step.sigma**2)
-        return step.denoised + self._scale * removed
+        return step.denoised + self._scale * (step.x0 - gaussian_blur(step.x0, self._blur_sigma))
 
 
 class WeakAttention:
@@ -145,13 +137,13 @@ class Within:
 
 
 class Sharpened:
-    """Another guidance, and the detail of an unsharp mask of 1 pixel on top."""
+    """Another guidance, and an unsharp mask of 1 pixel on top."""
 
     def __init__(self, guidance: Callable, detail: float) -> None:
-        self._guidance, self._detail = guidance, detail
+        self._guidance, self._unsharp = guidance, UnsharpMask(detail, 1.0)
 
     def __call__(self, step: Step) -> Tensor:
-        return self._guidance(step) + self._detail * (step.x0 - gaussian_blur(step.x0, 1.0))
+        return self._unsharp(replace(step, denoised=self._guidance(step)))
 
 
 class Strength:
@@ -176,17 +168,13 @@ SAG = {
     "SAG, image": {"difference": "image"},
     "SAG, image, random mask": {"difference": "image", "mask_mode": "random"},
     "SAG, image, everything blurred": {"difference": "image", "mask_mode": "global_blur"},
-    "SAG, noise, everything blurred": {"mask_mode": "global_blur"},
-    "SAG, image, soft mask": {"difference": "image", "mask_mode": "soft_self_attention"},
-    "SAG, image, high frequencies": {"difference": "image", "mask_mode": "high_frequency"},
     "SAG, image, up block": {"difference": "image", "attention": "up"},
-    "SAG, noise, up block": {"attention": "up"},
     "SAG, image, threshold 1.3": {"difference": "image", "mask_threshold": 1.3},
     "SAG, image, feathered": {"difference": "image", "mask_feather": 2.0},
 }
 BANDS = {"SAG, image, low band": (1.0, 0.0), "SAG, image, high band": (0.0, 1.0)}  # scales of both
 SAME_BATCH = "SAG, image, same batch"
-FREE = ("unsharp mask", "unsharp mask, certain", "last prediction")  # of evaluations
+FREE = ("unsharp mask", "last prediction")  # of evaluations
 WEAK = {"PAG": IdentityAttention, "SEG": BlurredQueries}
 BLURRING = ("SAG", "unsharp mask")  # how the names begin of those that take a blur
 NAMES = (*SAG, *BANDS, SAME_BATCH, *FREE, *WEAK)
@@ -214,4 +202,4 @@ def guidance(unet, name: str, scale: float, blur_sigma: float):
     elif name == "last prediction":
         yield LastPrediction(scale)
     else:
-        yield UnsharpMask(scale, blur_sigma, certain=name == "unsharp mask, certain")
+        yield UnsharpMask(scale, blur_sigma)

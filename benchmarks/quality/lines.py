@@ -80,25 +80,36 @@ class Line:
 
 IMAGE = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # the controls are as wide and in as many steps
 
-# The published table: every guidance at the best of its scales in scan.json, and controls of IMAGE.
-LINES = [
-    Line(),
-    Line(steps=16),  # as many evaluations as IMAGE
-    IMAGE,
-    replace(IMAGE, detail=0.1),
-    Line("SAG, noise", 0.3, 3),
-    replace(IMAGE, guidance="SAG, image, random mask"),
-    replace(IMAGE, guidance="SAG, image, everything blurred", scale=0.5),
-    Line("unsharp mask", 0.2, 2),  # as strong as IMAGE, without an evaluation
-    Line("unsharp mask", 0.2, 2, steps=16),
-    Line("PAG", 1),
-    Line("SEG", 4),
-    Line(prompted=True),
-    Line(cfg=1.5, prompted=True),
-    Line(cfg=1.5, prompted=True, steps=13),
-    replace(IMAGE, scale=0.5, cfg=1.5, prompted=True),
-    Line("unsharp mask", 0.1, 2, cfg=1.5, prompted=True),
-]
+# The published tables: every guidance at the best of its scales in scan.json, and controls of IMAGE. The others of a
+# table are compared with its first.
+TABLES = {
+    "Without a prompt": [
+        Line(),
+        Line(steps=16),  # as many evaluations as IMAGE
+        IMAGE,
+        replace(IMAGE, detail=0.1),
+        Line("SAG, noise", 0.3, 3),
+        replace(IMAGE, guidance="SAG, image, random mask"),
+        replace(IMAGE, guidance="SAG, image, everything blurred", scale=0.5),
+        Line("unsharp mask", 0.2, 2),  # as strong as IMAGE, without an evaluation
+        Line("unsharp mask", 0.2, 2, steps=16),
+        Line("PAG", 1),
+        Line("SEG", 4),
+    ],
+    "Without a prompt, 20 steps": [
+        Line(steps=20),
+        replace(IMAGE, steps=20),
+        Line("unsharp mask", 0.1, 2, steps=20),
+    ],
+    "With a prompt": [
+        Line(prompted=True),
+        Line(cfg=1.5, prompted=True),
+        Line(cfg=1.5, prompted=True, steps=13),
+        replace(IMAGE, scale=0.5, cfg=1.5, prompted=True),
+        Line("unsharp mask", 0.1, 2, cfg=1.5, prompted=True),
+    ],
+}
+LINES = [line for lines in TABLES.values() for line in lines]
 
 
 class Studio:

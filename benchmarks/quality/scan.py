@@ -24,21 +24,19 @@ SEED = 100  # no repetition of the published table has it
 def lines() -> "list[Line]":
     """The unguided line first."""
     free = [Line(), *(Line(steps=steps) for steps in (16, 20))]
-    free += [Line("SAG, image", scale, blur) for blur in (1, 3) for scale in (0.5, 1, 2)]
-    windows = ((1, 0, 0.4), (2, 0, 0.4), (1, 0, 0.8), (1, 0.2, 0.8), (2, 0.2, 0.8), (1, 0.2, 0.6))
+    free += [Line("SAG, image", 1)] + [Line("SAG, image", scale, 3) for scale in (0.5, 1, 2)]
+    windows = ((1, 0, 0.4), (2, 0, 0.4), (1, 0, 0.8), (1, 0.2, 0.8), (2, 0.2, 0.8))
     free += [Line("SAG, image", scale, 3, start, end) for scale, start, end in windows]
-    free += [replace(IMAGE, blur_sigma=blur) for blur in (1.5, 5)]
-    variants = ("feathered", "threshold 1.3", "up block", "low band", "high band", "random mask", "same batch")
+    free += [replace(IMAGE, blur_sigma=blur) for blur in (1.5, 5)] + [replace(IMAGE, detail=0.1)]
+    variants = ("feathered", "threshold 1.3", "up block", "low band", "high band", "random mask")
     free += [replace(IMAGE, guidance=f"SAG, image, {variant}") for variant in variants]
     free += [replace(IMAGE, guidance="SAG, image, everything blurred", scale=scale) for scale in (0.25, 0.5, 1)]
-    free += [Line("SAG, noise", scale, blur) for blur in (1, 3) for scale in (0.3, 1)] + [Line("SAG, noise", -0.5)]
-    free += [replace(IMAGE, guidance="SAG, noise")]
+    free += [Line("SAG, noise", *both) for both in ((-0.5, 1), (0.3, 1), (0.3, 3), (1, 3))]
     free += [Line("unsharp mask", scale, blur) for blur in (1, 2, 3) for scale in (0.1, 0.2)]
-    free += [Line("unsharp mask", 0.2, 2, steps=16)]
-    free += [Line("unsharp mask, certain", 4, 2), Line("last prediction", 0.2)]
-    free += [replace(IMAGE, detail=detail) for detail in (0.1, 0.2)]
-    free += [Line("PAG", scale) for scale in (0.5, 1, 2)] + [Line("SEG", scale) for scale in (1, 2, 4)]
-    prompted = [Line()] + [Line(cfg=cfg) for cfg in (1.5, 2, 3)] + [Line(cfg=1.5, steps=13), IMAGE]
+    free += [Line("unsharp mask", scale, 2, steps=steps) for steps in (16, 20) for scale in (0.1, 0.2)]
+    free += [Line("last prediction", 0.2)]
+    free += [Line("PAG", scale) for scale in (0.5, 1, 2)] + [Line("SEG", scale) for scale in (1.25, 2, 4)]
+    prompted = [Line()] + [Line(cfg=cfg) for cfg in (1.5, 2, 3)]
     prompted += [replace(IMAGE, scale=scale, cfg=1.5) for scale in (0.5, 1)] + [Line("SAG, noise", 0.3, 3, cfg=1.5)]
     prompted += [Line("unsharp mask", scale, 2, cfg=1.5) for scale in (0.1, 0.2)]
     return free + [replace(line, prompted=True) for line in prompted]
