@@ -98,7 +98,7 @@ def demo_sampler(model: Out, top: int, left: int, title: Optional[str] = None) -
 
 def demo() -> "list[Node]":
     return [
-        demo_model("a red mushroom", 1),
+        demo_model("a pink house", 1),
         demo_sampler(Out(1), 60, 780, "KSampler (without guidance)"),
         decoded(Out(2), Out(1, 4), 1140, 60),
         Node("SAGSelfAttentionGuidanceAdvanced", (420, 460, 300, 560), {"model": Out(1), **GUIDED}),
