@@ -6,6 +6,8 @@ from pathlib import Path
 import on_standin
 import pytest
 
+from sag_core import PRESETS, Settings
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "example_workflows"
 UI_FILES = sorted(FOLDER.glob("*.json"))
@@ -248,7 +250,7 @@ def test_guidance_sits_between_loader_and_sampler(path):
     assert source(decoded, "vae") is loader
 
 
-def test_the_demo_compares_the_same_picture_without_and_with_guidance():
+def test_the_demo_compares_the_same_picture_without_guidance_sharper_and_as_in_the_paper():
     prompt = read(DEMO)
     (saved,) = [node for node in prompt.values() if node["class_type"] == "SaveImage"]
 
@@ -260,18 +262,23 @@ def test_the_demo_compares_the_same_picture_without_and_with_guidance():
         return nodes
 
     (sheet,) = passed(saved, "images")
-    without, guided = (passed(sheet, name, "samples", "model") for name in ("images", "images_2"))
+    names = ("images", "images_2", "images_3")
+    without, sharper, paper = (passed(sheet, name, "samples", "model") for name in names)
     assert [node["class_type"] for node in without] == ["VAEDecode", "KSampler", "SAGDemoModel"]
-    assert [node["class_type"] for node in guided[:2]] == ["VAEDecode", "KSampler"]
     links = {"samples", "model"}
-    for ours, theirs in zip(guided[:2], without[:2]):
-        same = [{name: value for name, value in node["inputs"].items() if name not in links} for node in (ours, theirs)]
-        assert same[0] == same[1]
-    assert guided[2]["class_type"] == "SAGSelfAttentionGuidanceAdvanced"
-    assert passed(guided[2], "model") == [without[2]]
-    (mask,) = passed(sheet, "images_3")
+    for guided in (sharper, paper):
+        assert [node["class_type"] for node in guided[:2]] == ["VAEDecode", "KSampler"]
+        for ours, theirs in zip(guided[:2], without[:2]):
+            same = [{name: v for name, v in node["inputs"].items() if name not in links} for node in (ours, theirs)]
+            assert same[0] == same[1]
+        assert passed(guided[2], "model") == [without[2]]
+    assert sharper[2]["class_type"] == "SAGSelfAttentionGuidanceAdvanced"
+    assert {**sharper[2]["inputs"], **PRESETS["sharper"]} == sharper[2]["inputs"]
+    assert paper[2]["class_type"] == "SAGSelfAttentionGuidance"
+    assert Settings(scale=paper[2]["inputs"]["scale"], blur_sigma=paper[2]["inputs"]["blur_sigma"]) == Settings()
+    (mask,) = passed(sheet, "images_4")
     assert mask["class_type"] == "SAGMaskPreview"
-    assert passed(mask, "after") == [guided[0]] and passed(mask, "trace") == [guided[2]]
+    assert passed(mask, "after") == [sharper[0]] and passed(mask, "trace") == [sharper[2]]
     assert sheet["inputs"]["difference"] > 0
 
 
