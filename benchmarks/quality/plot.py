@@ -29,7 +29,7 @@ def save(result: dict, path: Path) -> None:
             colours = ["0.6" if not row.get("guidance") else "C0" for row in rows]
             panel.barh([row["title"] for row in rows], means, xerr=spreads, color=colours)
             panel.axvline(means[1], color="black", linewidth=0.8)  # unguided
-            panel.set(title=f"{ground}: {label}")
+            panel.set(title=ground, xlabel=label)
         line[0].invert_yaxis()
     figure.suptitle(f"{result['seeds']} x {result['samples']} pictures a line, {result['steps']} steps")
     figure.savefig(path, dpi=80)
