@@ -80,8 +80,8 @@ class Line:
 
 IMAGE = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # the controls are as wide and in as many steps
 
-# The published tables: every guidance at the best of its scales in scan.json, and controls of IMAGE. The others of a
-# table are compared with its first.
+# The published tables: IMAGE, which is the preset "sharper", its controls, and every other guidance at the best of its
+# scales in scan.json. The others of a table are compared with its first.
 TABLES = {
     "Without a prompt": [
         Line(),
@@ -104,7 +104,7 @@ TABLES = {
     "With a prompt": [
         Line(prompted=True),
         Line(cfg=1.5, prompted=True),
-        Line(cfg=1.5, prompted=True, steps=12),  # as near to the evaluations of the next as even steps come
+        Line(cfg=1.5, prompted=True, steps=12),  # not 13, which diffusers' DDIM ends with noise left
         replace(IMAGE, scale=0.5, cfg=1.5, prompted=True),
         Line("unsharp mask", 0.1, 2, cfg=1.5, prompted=True),
     ],
