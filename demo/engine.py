@@ -1,4 +1,4 @@
-"""Sampling with the demo model by diffusers alone: its UNet, its DDIM scheduler, and a place for a guidance."""
+"""Sampling with the demo model without ComfyUI: diffusers' UNet and noise schedule, and a place for a guidance."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -103,7 +103,7 @@ class Engine:
         Args:
             noise: where to start, (b, 3, h, w).
             texts: a prompt for each, see `prompts.tokens`.
-            steps: at least 1; one that divides 1000 gives even steps.
+            steps: from 1 to 1000, as even as 1000 noise levels allow.
             cfg: scale of classifier-free guidance; 1 is without, and costs no second evaluation.
             guidance: what returns the prediction to go on with; default the one it is given.
             on_step: called after every step with the noisy pictures that it leaves, (b, 3, h, w).
@@ -112,20 +112,21 @@ class Engine:
             (b, 3, h, w) about -1..1.
 
         Raises:
-            ValueError: a number of prompts that is not that of the noise, an unknown word, less than 1 step.
+            ValueError: a number of prompts that is not that of the noise, an unknown word, steps out of range.
         """
         if len(texts) != len(noise):
             raise ValueError(f"texts must give a prompt for each of {len(noise)} pictures, got {len(texts)}")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        trained = len(self.schedule.alphas_cumprod)
+        if not 1 <= steps <= trained:
+            raise ValueError(f"steps must be from 1 to {trained}, got {steps}")
         device = self.token_table.device
         text, x = self.embed(texts), noise.to(device)
         if cfg != 1:
             text = torch.cat([self.embed([""]).expand_as(text), text])
         self.schedule.set_timesteps(steps, device=device)
-        for timestep in self.schedule.timesteps:
-            signal = float(self.schedule.alphas_cumprod[timestep])
-            alpha, sigma = signal**0.5, (1 - signal) ** 0.5
+        signals = [float(signal) for signal in self.schedule.alphas_cumprod[self.schedule.timesteps.cpu()]] + [1.0]
+        levels = [(signal**0.5, (1 - signal) ** 0.5) for signal in signals]
+        for timestep, (alpha, sigma), (next_alpha, next_sigma) in zip(self.schedule.timesteps, levels, levels[1:]):
 
             def denoise(x: Tensor, text: Tensor) -> Tensor:
                 self.evaluations += len(text)
@@ -139,10 +140,12 @@ class Engine:
                 denoised = x0 + cfg * (denoised - x0)
             if guidance is not None:
                 branch = slice(0, len(x))
-                progress = 1 - (int(timestep) + 1) / len(self.schedule.alphas_cumprod)
+                progress = 1 - (int(timestep) + 1) / trained
                 again = partial(denoise, text=text[branch])
                 denoised = guidance(Step(x, alpha, sigma, denoised, x0, again, branch, progress))
-            x = self.schedule.step((x - alpha * denoised) / sigma, timestep, x).prev_sample
+            # To the next of these levels: the scheduler's own step goes on by 1000 // steps of them, and so ends with
+            # noise left where that does not divide.
+            x = next_alpha * denoised + next_sigma * (x - alpha * denoised) / sigma
             if on_step is not None:
                 on_step(x)
         return x

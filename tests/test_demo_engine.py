@@ -105,6 +105,35 @@ def test_without_classifier_free_guidance_only_the_prompt_counts(engine, noise):
     torch.testing.assert_close(engine.sample(noise, TEXTS, steps=steps), torch.cat(expected), rtol=1e-4, atol=1e-4)
 
 
+def test_thirteen_steps_left_noise_in_the_picture(engine, noise):
+    """The last step of any number of steps ends at the prediction itself, whether or not the number divides 1000."""
+    for steps in (3, 7, 13):
+        predictions = []
+
+        def watch(step):
+            predictions.append(step.denoised)
+            return step.denoised
+
+        drawn = engine.sample(noise, TEXTS, steps=steps, guidance=watch)
+        assert len(predictions) == steps
+        assert torch.equal(drawn, predictions[-1])
+
+
+def test_every_step_leads_to_the_noise_level_that_the_next_one_is_told(engine, noise):
+    """Predicted as the clean picture, pure noise keeps its direction: what a step gets is alpha c + sigma noise."""
+    clean, told = torch.full_like(noise, 0.25), []
+
+    def perfect(step):
+        told.append((step.alpha, step.sigma))
+        start_alpha, start_sigma = told[0]
+        direction = (noise - start_alpha * clean) / start_sigma
+        torch.testing.assert_close(step.x, step.alpha * clean + step.sigma * direction, rtol=1e-4, atol=1e-4)
+        return clean
+
+    engine.sample(noise, TEXTS, steps=13, guidance=perfect)
+    assert len(set(told)) == 13
+
+
 def test_classifier_free_guidance_leads_away_from_the_empty_prompt(engine, noise):
     cond, uncond, guided = (
         engine.sample(noise, texts, steps=1, cfg=cfg) for texts, cfg in [(TEXTS, 1.0), (["", ""], 1.0), (TEXTS, 3.0)]
@@ -154,7 +183,8 @@ def test_sides_that_halve_to_no_whole_number_are_guided(engine):
     [
         (["apple"], {}, "a prompt for each of 2 pictures, got 1"),
         ([], {}, "a prompt for each of 2 pictures, got 0"),
-        (TEXTS, {"steps": 0}, "steps must be at least 1, got 0"),
+        (TEXTS, {"steps": 0}, "steps must be from 1 to 1000, got 0"),
+        (TEXTS, {"steps": 1001}, "steps must be from 1 to 1000, got 1001"),
         (["apple", "a red zebra"], {}, "got 'zebra'"),
         (["apple", "red blue duck"], {}, "got 'blue' twice"),
     ],

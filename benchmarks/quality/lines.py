@@ -104,7 +104,7 @@ TABLES = {
     "With a prompt": [
         Line(prompted=True),
         Line(cfg=1.5, prompted=True),
-        Line(cfg=1.5, prompted=True, steps=12),  # not 13, which diffusers' DDIM ends with noise left
+        Line(cfg=1.5, prompted=True, steps=12),
         replace(IMAGE, scale=0.5, cfg=1.5, prompted=True),
         Line("unsharp mask", 0.1, 2, cfg=1.5, prompted=True),
     ],
