@@ -26,7 +26,7 @@ from .unet import build
 
 SNR_CAP = 5.0  # min-SNR weighting (Hang et al., ICCV 2023): the nearly clean steps count for less
 AVERAGE = 0.999  # of the weights, from step to step
-NOTHING, NO_COLOUR, NO_OBJECT = 0.15, 0.075, 0.075  # how often the prompt, or half of it, is left open
+NO_COLOUR, NO_OBJECT = 0.075, 0.075  # how often half of the prompt is left open
 
 
 class Model(nn.Module):
@@ -41,15 +41,15 @@ class Model(nn.Module):
         return self.unet(x, steps, self.tokens(tokens)).sample
 
 
-def batch_of(data: Pictures, rows: Tensor, generator: torch.Generator) -> "tuple[Tensor, Tensor]":
-    """Pictures -1..1, half of them mirrored, and their tokens, some of them left open."""
+def batch_of(data: Pictures, rows: Tensor, nothing: float, generator: torch.Generator) -> "tuple[Tensor, Tensor]":
+    """Pictures -1..1, half of them mirrored, and their tokens: a share `nothing` left open, a few others half open."""
     images = data.images[rows].float() / 127.5 - 1
     mirrored = torch.rand(len(rows), generator=generator) < 0.5
     images[mirrored] = images[mirrored].flip(-1)
     colour, thing = data.colours[rows] + 1, data.objects[rows] + 1
     drop = torch.rand(len(rows), generator=generator)
-    colour[drop < NOTHING + NO_COLOUR] = ANY
-    thing[(drop < NOTHING) | ((drop >= NOTHING + NO_COLOUR) & (drop < NOTHING + NO_COLOUR + NO_OBJECT))] = ANY
+    colour[drop < nothing + NO_COLOUR] = ANY
+    thing[(drop < nothing) | ((drop >= nothing + NO_COLOUR) & (drop < nothing + NO_COLOUR + NO_OBJECT))] = ANY
     return images, torch.stack(rows_of(colour, thing), 1)
 
 
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=8e-4, help="highest learning rate")
+    parser.add_argument("--nothing", type=float, default=0.15, help="share of the pictures that have no prompt")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=250, help="steps between saved states")
     parser.add_argument("--compile", action="store_true", help="faster after a minute or two; needs a C++ compiler")
@@ -129,7 +130,7 @@ def main() -> None:
     for step in range(first, args.steps):
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)  # a step draws the same after a stop
         picked = torch.randint(len(data.images), (args.batch,), generator=generator)
-        images, tokens = batch_of(data, picked, generator)
+        images, tokens = batch_of(data, picked, args.nothing, generator)
         steps = torch.randint(len(signal), (args.batch,), generator=generator).to(args.device)
         noise = torch.randn(images.shape, generator=generator).to(args.device)
         images, tokens = images.to(args.device, memory_format=torch.channels_last), tokens.to(args.device)

@@ -105,18 +105,18 @@ def test_without_classifier_free_guidance_only_the_prompt_counts(engine, noise):
     torch.testing.assert_close(engine.sample(noise, TEXTS, steps=steps), torch.cat(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_thirteen_steps_left_noise_in_the_picture(engine, noise):
+@pytest.mark.parametrize("steps", [3, 7, 13])
+def test_thirteen_steps_left_noise_in_the_picture(engine, noise, steps):
     """The last step of any number of steps ends at the prediction itself, whether or not the number divides 1000."""
-    for steps in (3, 7, 13):
-        predictions = []
+    predictions = []
 
-        def watch(step):
-            predictions.append(step.denoised)
-            return step.denoised
+    def watch(step):
+        predictions.append(step.denoised)
+        return step.denoised
 
-        drawn = engine.sample(noise, TEXTS, steps=steps, guidance=watch)
-        assert len(predictions) == steps
-        assert torch.equal(drawn, predictions[-1])
+    drawn = engine.sample(noise, TEXTS, steps=steps, guidance=watch)
+    assert len(predictions) == steps
+    assert torch.equal(drawn, predictions[-1])
 
 
 def test_every_step_leads_to_the_noise_level_that_the_next_one_is_told(engine, noise):

@@ -121,6 +121,14 @@ def test_every_line_has_its_cost_and_a_name_of_its_own():
     assert Line("SAG, image", 1, every=3).evaluations == 14
 
 
+def test_what_is_called_equally_strong_changed_the_prediction_by_as_much():
+    tables = json.loads((ROOT / "benchmarks" / "quality" / "results.json").read_text())["tables"]
+    rows = [row for row in tables["Without a prompt, equally strong"] if row.get("guidance")]
+    assert len(rows) > 5
+    for row in rows:
+        assert row["strength"] == pytest.approx(0.075, abs=0.003), row["title"]
+
+
 @pytest.fixture(scope="module")
 def engine():
     return Engine(checkpoint.load())

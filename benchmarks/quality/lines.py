@@ -81,20 +81,34 @@ class Line:
 IMAGE = Line("SAG, image", 1, 3, start=0.2, end=0.8)  # the controls are as wide and in as many steps
 
 # The published tables: IMAGE, which is the preset "sharper", its controls, and every other guidance at the best of its
-# scales in scan.json. The others of a table are compared with its first.
+# scales in scan.json; and all of them at that scale at which they change the prediction by as much as IMAGE does, 7.5%.
+# The others of a table are compared with its first.
 TABLES = {
     "Without a prompt": [
         Line(),
         Line(steps=16),  # as many evaluations as IMAGE
         IMAGE,
+        replace(IMAGE, blur_sigma=5),
         replace(IMAGE, detail=0.1),
         Line("SAG, noise", 0.3, 3),
         replace(IMAGE, guidance="SAG, image, random mask"),
+        replace(IMAGE, guidance="SAG, image, random mask", blur_sigma=5),
         replace(IMAGE, guidance="SAG, image, everything blurred", scale=0.5),
-        Line("unsharp mask", 0.2, 2),  # as strong as IMAGE, without an evaluation
+        Line("unsharp mask", 0.2, 2),
         Line("unsharp mask", 0.2, 2, steps=16),
         Line("PAG", 1),
         Line("SEG", 4),
+    ],
+    "Without a prompt, equally strong": [
+        Line(),
+        IMAGE,
+        replace(IMAGE, blur_sigma=5, scale=0.7),
+        Line("SAG, noise", 0.32, 3),
+        replace(IMAGE, guidance="SAG, image, random mask", scale=1.12),
+        replace(IMAGE, guidance="SAG, image, everything blurred", scale=0.43),
+        Line("unsharp mask", 0.19, 2),
+        Line("PAG", 0.75),
+        Line("SEG", 1.25),
     ],
     "Without a prompt, 20 steps": [
         Line(steps=20),
@@ -104,12 +118,12 @@ TABLES = {
     "With a prompt": [
         Line(prompted=True),
         Line(cfg=1.5, prompted=True),
-        Line(cfg=1.5, prompted=True, steps=12),
+        Line(cfg=1.5, prompted=True, steps=13),  # as many evaluations as with IMAGE
         replace(IMAGE, scale=0.5, cfg=1.5, prompted=True),
         Line("unsharp mask", 0.1, 2, cfg=1.5, prompted=True),
     ],
 }
-LINES = [line for lines in TABLES.values() for line in lines]
+LINES = list(dict.fromkeys(line for lines in TABLES.values() for line in lines))
 
 
 class Studio:

@@ -47,6 +47,11 @@ def lines() -> "list[Line]":
     free += [replace(IMAGE, guidance=f"SAG, image, {variant}") for variant in variants]
     free += [replace(IMAGE, guidance="SAG, image, everything blurred", scale=0.5), Line("SEG", 1.25)]
     free += [Line("unsharp mask", scale, 2, steps=steps) for steps in (16, 20) for scale in (0.1, 0.2)]
+    wide = replace(IMAGE, blur_sigma=5)
+    free += [replace(wide, scale=scale) for scale in (0.7, 1.5)] + [replace(IMAGE, blur_sigma=8, scale=0.7)]
+    free += [replace(wide, start=start, end=end) for start, end in ((0.2, 0.6), (0.1, 0.7), (0.0, 0.8))]
+    free += [replace(wide, guidance=f"SAG, image, {variant}") for variant in ("feathered", "random mask")]
+    free += [replace(wide, guidance="SAG, image, everything blurred", scale=0.5), replace(wide, detail=0.1)]
     prompted = [Line(cfg=cfg, prompted=True) for cfg in (1.5, 2, 3)] + [replace(IMAGE, prompted=True)]
     prompted += [replace(IMAGE, scale=scale, cfg=1.5, prompted=True) for scale in (0.5, 1)]
     prompted += [Line("SAG, noise", 0.3, 3, cfg=1.5, prompted=True)]
