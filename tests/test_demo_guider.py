@@ -16,7 +16,7 @@ from demo.engine import Engine, schedule_of
 from demo.guidance import SelfAttentionGuidance as Reference
 from demo.guider import MIDDLE, SelfAttentionGuidance, draw, level_of
 
-STEPS, TEXTS = 3, ["a red apple", "duck"]
+STEPS, TEXTS = 4, ["a red apple", "duck"]  # 4 divides 1000: a scheduler then takes the steps that the demo takes
 LEVELS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 VP = {  # every way of walking: its own noise levels, in between the trained ones, twice at the same, with new noise
     "DDIM": (diffusers.DDIMScheduler, {}),
