@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from . import checkpoint
 from .engine import Engine
 from .guidance import SelfAttentionGuidance
+from .presets import SHARPER
 from .sheet import font, image, lit_by
 
 FOLDER = Path(__file__).resolve().parents[1] / ".github"
@@ -19,9 +20,9 @@ BANNER = 1260, 540  # 21:9
 def main() -> None:
     torch.manual_seed(0)
     engine = Engine(checkpoint.load())
-    noise, prompt, masks = engine.noise(3), ["a red mushroom"], []
+    noise, prompt, masks = engine.noise(2), ["a red mushroom"], []
     unguided = engine.sample(noise, prompt, cfg=2.0)
-    with SelfAttentionGuidance(engine.unet, 0.75, 3.0, on_mask=masks.append) as guidance:
+    with SelfAttentionGuidance(engine.unet, **SHARPER, on_mask=masks.append) as guidance:
         guided = engine.sample(noise, prompt, cfg=2.0, guidance=guidance)
     pictures = [enlarged(picture[0]) for picture in (unguided, lit_by(guided, masks), guided)]
     for name, drawn in (("icon", icon(pictures[-1])), ("banner", banner(pictures))):

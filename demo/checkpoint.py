@@ -13,7 +13,7 @@ from torch import Tensor
 from .prompts import TABLE_ROWS
 
 WEIGHTS = Path(__file__).parent / "weights" / "sag_demo.safetensors"
-BYTES, SHA256 = 8738190, "ce0b78f304a88b09cc9a0d8a5f2f59681aed5a7d38a71f9b254c619fd35cdde1"  # of the file above
+BYTES, SHA256 = 8738190, "cec34d9b509ebc3452f2b8dcd56e51ef98da6586bb9f55c0da41f96b8b0ce84e"  # of the file above
 TOKENS = "tokens.weight"
 UNET = "unet."
 

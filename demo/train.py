@@ -24,7 +24,6 @@ from .prompts import ANY, COLOURS, OBJECTS, TABLE_ROWS
 from .prompts import rows as rows_of
 from .unet import build
 
-SNR_CAP = 5.0  # min-SNR weighting (Hang et al., ICCV 2023): the nearly clean steps count for less
 AVERAGE = 0.999  # of the weights, from step to step
 NO_COLOUR, NO_OBJECT = 0.075, 0.075  # how often half of the prompt is left open
 
@@ -51,6 +50,16 @@ def batch_of(data: Pictures, rows: Tensor, nothing: float, generator: torch.Gene
     colour[drop < nothing + NO_COLOUR] = ANY
     thing[(drop < nothing) | ((drop >= nothing + NO_COLOUR) & (drop < nothing + NO_COLOUR + NO_OBJECT))] = ANY
     return images, torch.stack(rows_of(colour, thing), 1)
+
+
+def weights_of(signal: Tensor) -> Tensor:
+    """The weight of a noise level in the loss, from the picture's share of its variance (the schedule's alpha bar).
+
+    A trained model's square error of the noise grows about as the root of the signal-to-noise ratio, so that all levels
+    count alike with the root of its inverse. Weighted less, the noisiest levels, which decide on the colours of a
+    picture without a prompt, are lost in the gradients of the others.
+    """
+    return ((1 - signal) / signal).sqrt()
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -89,7 +98,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=8e-4, help="highest learning rate")
-    parser.add_argument("--nothing", type=float, default=0.15, help="share of the pictures that have no prompt")
+    parser.add_argument("--nothing", type=float, default=0.4, help="share of the pictures that have no prompt")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=250, help="steps between saved states")
     parser.add_argument("--compile", action="store_true", help="faster after a minute or two; needs a C++ compiler")
@@ -114,7 +123,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01)
     schedule = schedule_of(architecture)
     signal = schedule.alphas_cumprod.to(args.device)
-    weights = (SNR_CAP * (1 - signal) / signal).clamp(max=1)  # min(SNR, cap) / SNR
+    weights = weights_of(signal)
 
     state, log = args.folder / "state.pt", args.folder / "loss.jsonl"
     first = 0

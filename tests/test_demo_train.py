@@ -13,6 +13,7 @@ pytest.importorskip("diffusers", reason='the demo needs its packages: pip instal
 
 from demo import checkpoint, scenes  # noqa: E402
 from demo.prompts import COLOURS, OBJECTS  # noqa: E402
+from demo.train import weights_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,6 +48,11 @@ def test_training_goes_on_from_given_weights_and_counts_their_steps(tmp_path):
     assert second.trained_steps == 4
     for name, tensor in first.unet.items():  # at no rate they stay what they were, to half precision
         torch.testing.assert_close(second.unet[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_noise_level_counts_by_the_root_of_noise_over_signal():
+    signal = torch.tensor([0.5, 0.8, 0.2, 0.01])
+    torch.testing.assert_close(weights_of(signal), torch.tensor([1.0, 0.5, 2.0, 99**0.5]))
 
 
 def draw(objects: "list[str]", colours: "list[str]", seed: int = 0) -> torch.Tensor:
